@@ -1,0 +1,216 @@
+"""The whole flow on one page: model → scores → masks → injected model."""
+
+from typing import Any
+
+import numpy as np
+
+from tf_synflow import compat, densities, errors, inject, quantities, rounds, scores, version
+from tf_synflow.flow.network import Network
+from tf_synflow.flow.weights import Prunable
+from tf_synflow.masks.masks import Masks
+
+
+def prune_at_init(
+    model: Any,
+    compression: float = quantities.DEFAULT_COMPRESSION,
+    *,
+    scorer: str | scores.Scorer = "synflow",
+    schedule: Any = None,
+    scope: str = "global",
+    prunable: Prunable = None,
+    wrapper: str = "auto",
+    seed: int | None = None,
+    verbose: bool | str = "auto",
+    allow_collapse: bool = False,
+) -> Any:
+    """Prunes a Keras model at initialization, without data (Tanaka et al. 2020).
+
+    The masks are computed as by `compute_masks` and frozen in as by `apply_masks`: the model that
+    comes back compiles, trains and saves like any other, with no callback, and a removed weight
+    is exactly zero at every moment. The model that was given stays as it was.
+
+    Args:
+      model: built Sequential or Functional tf_keras model; nested models and shared layers too.
+      compression: prunable weights / kept weights, from 1 to the maximal compression (one weight
+        for each prunable tensor); 100 keeps 1 %.
+      scorer: `"synflow"`, `"magnitude"`, `"random"`, or a `Scorer`.
+      schedule: a `SynFlowPruningSchedule`; by default 100 rounds, exponential, or one round for
+        a scorer that is single-shot. With one given its compression counts.
+      scope: `"global"`: all weights compete; `"layer"`: each tensor keeps the same share.
+      prunable: None for kernels and embeddings; name patterns (`"conv*/kernel"`) or a predicate
+        on the name.
+      wrapper: `"auto"`, the model's own Keras, or `"tfmot"`.
+      seed: for scorers that draw random numbers; the same seed gives the same masks.
+      verbose: True, False or `"auto"`: a progress bar on what takes over two seconds.
+      allow_collapse: True hands back a network through which nothing flows.
+
+    Returns:
+      A new, uncompiled model of the same Keras.
+
+    Raises:
+      QuantityError: compression out of range, or in contradiction to the schedule's.
+      ModelError: a model that cannot be pruned as it is, or not yet wrapped.
+      MaskError: the model is pruned already.
+      LayerCollapseError: no flow is left from input to output.
+      ScoreError, UnknownNameError: as their names say.
+
+    Example:
+      >>> pruned = tf_synflow.prune_at_init(model, compression=100)
+      >>> pruned.compile("sgd", "sparse_categorical_crossentropy")
+      >>> pruned.fit(images, labels)
+      >>> final = tf_synflow.strip_pruning(pruned)
+    """
+    inject.check_can_wrap(model, wrapper)
+    masks = compute_masks(
+        model,
+        compression,
+        scorer=scorer,
+        schedule=schedule,
+        scope=scope,
+        prunable=prunable,
+        seed=seed,
+        verbose=verbose,
+    )
+    return apply_masks(model, masks, wrapper, allow_collapse=allow_collapse)
+
+
+def score(
+    model: Any,
+    scorer: str | scores.Scorer = "synflow",
+    masks: Any = None,
+    *,
+    prunable: Prunable = None,
+    seed: int | None = None,
+) -> scores.Scores:
+    """Scores every prunable weight once; nothing is changed.
+
+    Args:
+      model: built Sequential or Functional model of either Keras.
+      scorer: a name or a `Scorer`.
+      masks: `Masks`, or a mapping from weight name to 0/1 arrays: scores the masked network.
+      prunable: which weights to score, see `prune_at_init`.
+      seed: for scorers that draw random numbers.
+
+    Returns:
+      `Scores`: weight name → float64 array, with `.log2_scale`.
+
+    Raises:
+      ModelError, MaskError, ScoreError, UnknownNameError.
+
+    Example:
+      >>> scores = tf_synflow.score(model)
+      >>> {name: float(array.sum()) for name, array in scores.items()}
+    """
+    network = Network(model, prunable)
+    full = {name: np.ones(shape, bool) for name, shape in network.prunable_shapes.items()}
+    if masks is not None:
+        given = masks if isinstance(masks, Masks) else Masks(masks)
+        given.check_fits(network.prunable_shapes)
+        full.update(given)
+    return scores.get(scorer, seed).bind(network)(full).check(full)
+
+
+def compute_masks(
+    model: Any,
+    compression: float = quantities.DEFAULT_COMPRESSION,
+    *,
+    scorer: str | scores.Scorer = "synflow",
+    schedule: Any = None,
+    scope: str = "global",
+    prunable: Prunable = None,
+    seed: int | None = None,
+    verbose: bool | str = "auto",
+    ties: str = "position",
+) -> Masks:
+    """Computes masks; the model is neither changed nor wrapped.
+
+    Exactly N − int((1 − 1/compression)·N) of the N prunable weights are kept.
+
+    Args:
+      model: built Sequential or Functional model of either Keras.
+      compression, scorer, schedule, scope, prunable, seed, verbose: see `prune_at_init`.
+      ties: `"position"` keeps the first of equal scores, so that the count is exact;
+        `"reference"` removes all of them, as the paper's own code does.
+
+    Returns:
+      `Masks`, with scorer, schedule, seed and versions in `.info`.
+
+    Raises:
+      QuantityError, ModelError, ScoreError, UnknownNameError.
+
+    Example:
+      >>> masks = tf_synflow.compute_masks(model, compression=100)
+      >>> masks.save("masks.npz")
+    """
+    scorer = scores.get(scorer, seed)
+    plan = _plan(compression, scorer, schedule)
+    network = Network(model, prunable)
+    quantities.check_compression(plan["compression"], maximal=network.maximal_compression)
+    arrays = rounds.prune(network, scorer, densities.densities(**plan), scope, ties, verbose)
+    info = {
+        "model": model.name,
+        "scorer": {"name": scorer.name, **scorer.get_config()},
+        "schedule": plan,
+        "scope": scope,
+        "ties": ties,
+        "seed": seed,
+        "versions": version.versions(),
+    }
+    return Masks(arrays, info)
+
+
+def apply_masks(
+    model: Any, masks: Any, wrapper: str = "auto", *, allow_collapse: bool = False
+) -> Any:
+    """Freezes masks that came from anywhere into a copy of a model.
+
+    Args:
+      model: built Sequential or Functional tf_keras model; it stays as it was.
+      masks: `Masks`, or a mapping from weight name to 0/1 arrays; weights without one stay dense.
+      wrapper: `"auto"` or `"tfmot"`.
+      allow_collapse: True hands back a network through which nothing flows.
+
+    Returns:
+      A new, uncompiled model in which a removed weight is exactly zero at every moment.
+
+    Raises:
+      MaskError: masks of another model, not 0/1, or the model is pruned already.
+      LayerCollapseError: no flow is left from input to output.
+
+    Example:
+      >>> pruned = tf_synflow.apply_masks(model, tf_synflow.Masks.load("masks.npz"))
+    """
+    inject.check_can_wrap(model, wrapper)
+    masks = masks if isinstance(masks, Masks) else Masks(masks)
+    network = Network(model, prunable=lambda name: name in masks)
+    masks.check_fits({name: weight.shape for name, weight in network.weights.items()})
+    if not allow_collapse and not network.has_flow(masks):
+        empty = [name for name, mask in masks.items() if not mask.any()]
+        raise errors.LayerCollapseError(
+            f"layer-collapse: received masks that keep {masks.kept:,} of {masks.size:,} weights "
+            f"and leave no path from input to output (empty: {', '.join(empty) or 'none'}); "
+            "expected some flow. Lower the compression, use scorer='synflow' with 100 rounds, or "
+            "insist with allow_collapse=True."
+        )
+    return inject.inject(model, masks)
+
+
+def _plan(compression: float, scorer: scores.Scorer, schedule: Any) -> dict[str, Any]:
+    if schedule is None:
+        return {
+            "compression": quantities.check_compression(compression),
+            "rounds": 1 if scorer.single_shot else 100,
+            "kind": "exponential",
+        }
+    if not all(hasattr(schedule, name) for name in ("compression", "rounds", "kind")):
+        raise errors.UnknownNameError("schedule", schedule, ["SynFlowPruningSchedule(...)"])
+    if compression is not quantities.DEFAULT_COMPRESSION and compression != schedule.compression:
+        raise errors.QuantityError(
+            f"compression: received {compression!r} beside a schedule of compression "
+            f"{schedule.compression!r}; expected the same, or the schedule alone."
+        )
+    return {
+        "compression": schedule.compression,
+        "rounds": schedule.rounds,
+        "kind": schedule.kind,
+    }

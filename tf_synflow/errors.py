@@ -1,0 +1,70 @@
+"""Typed errors: each says what came, what was expected and how to mend it.
+
+Every error derives from `TfSynflowError`, and from the built-in exception that a caller who has
+never heard of this package would catch (`ValueError`, `TypeError`, `OSError`, ...).
+"""
+
+
+class TfSynflowError(Exception):
+    """Base of all errors raised on purpose by tf_synflow."""
+
+
+class QuantityError(TfSynflowError, ValueError):
+    """A compression, density, sparsity or number of rounds outside its range."""
+
+
+class UnknownNameError(TfSynflowError, ValueError):
+    """A name (scorer, scope, schedule, model, data set, ...) that is not registered."""
+
+    def __init__(self, kind: str, received: object, known):
+        super().__init__(
+            f"Unknown {kind}: received {received!r}; expected one of {', '.join(sorted(known))}."
+        )
+
+
+class ModelError(TfSynflowError, ValueError):
+    """A model that cannot be pruned as it is: not built, input shape unknown, wrong kind of object."""
+
+
+class UnsupportedLayerError(ModelError):
+    """A layer or op without a flow rule."""
+
+
+class NoPrunableWeightsError(ModelError):
+    """No weight of the model is prunable."""
+
+
+class WeightsError(ModelError):
+    """Weights that cannot be scored: non-finite, or a whole tensor of zeros."""
+
+
+class ScoreError(TfSynflowError, ValueError):
+    """Scores that cannot be ranked: non-finite, or a whole tensor of zeros."""
+
+
+class MaskError(TfSynflowError, ValueError):
+    """Masks that do not fit: wrong names, shapes or values, or a model that is already pruned."""
+
+
+class MaskFileError(MaskError):
+    """A mask file that is truncated, of another schema, or not a mask file."""
+
+
+class LayerCollapseError(TfSynflowError, ValueError):
+    """The masks leave no flow from input to output: the network could not learn anything."""
+
+
+class DependencyError(TfSynflowError, ImportError):
+    """A package is missing, or its version does not fit."""
+
+
+class DataError(TfSynflowError, ValueError):
+    """A data set that is missing, incomplete or not an image-classification set."""
+
+
+class OutputError(TfSynflowError, OSError):
+    """An output path that cannot be written, or that holds something else already."""
+
+
+class ExportError(TfSynflowError, RuntimeError):
+    """An exported file that does not compute what the Keras model computes."""

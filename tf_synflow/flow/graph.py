@@ -1,0 +1,97 @@
+"""The walk through a model's graph, one for both Kerases."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_synflow import compat, errors
+from tf_synflow.flow import weights
+
+# (layer or op, path of names, call arguments, call keywords) -> outputs of the call
+Apply = Callable[[Any, str, tuple, dict], Any]
+
+
+def check_model(model: Any) -> None:
+    """Checks that a model has a graph to walk and inputs of known shape.
+
+    Raises:
+      ModelError: not a Keras model, subclassed, not built, or an input dimension is undefined.
+    """
+    if compat.keras_of(model) is None or not hasattr(model, "layers"):
+        raise errors.ModelError(
+            f"model: received {type(model).__name__}; expected a Sequential or Functional model of "
+            "keras or tf_keras. A saved model is loaded first: keras.models.load_model(path)."
+        )
+    if not is_graph(model):
+        raise errors.ModelError(
+            f"model {model.name!r}: received a subclassed {type(model).__name__}, whose graph is "
+            "Python code; expected a Sequential or Functional model. Wrap its parts in one: "
+            "keras.Model(inputs, outputs)."
+        )
+    if not model.built or not model.inputs:
+        raise errors.ModelError(
+            f"model {model.name!r} is not built, so it has no weights yet; expected a built one. "
+            "Give it an input, keras.Input(shape), or call model.build((None, *shape))."
+        )
+    for tensor in model.inputs:
+        if None in tuple(tensor.shape)[1:]:
+            raise errors.ModelError(
+                f"model {model.name!r}: received an input of shape {tuple(tensor.shape)}; expected "
+                "every dimension but the batch to be defined, as SynFlow feeds it an image of "
+                "ones. Rebuild the model with keras.Input of the shape it will be used with."
+            )
+
+
+def is_graph(model: Any) -> bool:
+    """Whether the model is Sequential or Functional, not subclassed."""
+    return _is_sequential(model) or bool(getattr(model, "_nodes_by_depth", None))
+
+
+def run(model: Any, inputs: list, apply: Apply, path: str = "") -> list:
+    """Passes values through the calls of a model in order, nested models included.
+
+    Args:
+      model: a built Sequential or Functional model of either Keras.
+      inputs: one value for each of the model's inputs, flat.
+      apply: what a call does with its values; a shared layer is called once for each use.
+      path: names of the models around this one, each followed by a slash.
+
+    Returns:
+      One value for each of the model's outputs, flat.
+    """
+
+    def call(layer: Any, args: tuple, kwargs: dict) -> list:
+        layer = weights.unwrap(layer)
+        own_path = f"{path}{layer.name}"
+        if hasattr(layer, "layers") and is_graph(layer):
+            return run(layer, tf.nest.flatten(args), apply, f"{own_path}/")
+        return tf.nest.flatten(apply(layer, own_path, args, kwargs))
+
+    if _is_sequential(model):
+        values = inputs
+        for layer in model.layers:
+            values = call(layer, tuple(values), {})
+        return values
+
+    known = {id(tensor): value for tensor, value in zip(model.inputs, inputs, strict=True)}
+    for depth in sorted(model._nodes_by_depth, reverse=True):
+        for node in model._nodes_by_depth[depth]:
+            if node.is_input:
+                continue
+            layer, args, kwargs = _call_of(node)
+            args, kwargs = tf.nest.map_structure(lambda v: known.get(id(v), v), (args, kwargs))
+            outputs = call(layer, args, kwargs)
+            for tensor, value in zip(tf.nest.flatten(node.outputs), outputs, strict=True):
+                known[id(tensor)] = value
+    return [known[id(tensor)] for tensor in model.outputs]
+
+
+def _is_sequential(model: Any) -> bool:
+    return any(base.__name__ == "Sequential" for base in type(model).__mro__)
+
+
+def _call_of(node: Any) -> tuple[Any, tuple, dict]:
+    if hasattr(node, "operation"):  # Keras 3
+        return node.operation, tuple(node.arguments.args), dict(node.arguments.kwargs)
+    return node.layer, tuple(node.call_args), dict(node.call_kwargs)

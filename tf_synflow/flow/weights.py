@@ -1,0 +1,123 @@
+"""The weights of a Keras model under stable names, and which of them are prunable."""
+
+import dataclasses
+import fnmatch
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_synflow import compat, errors
+
+# By name and layer kind, not by rank: the biases of an attention layer have rank 2.
+PRUNABLE_BY_DEFAULT = (
+    "kernel",
+    "depthwise_kernel",
+    "pointwise_kernel",
+    "recurrent_kernel",
+    "embeddings",
+)
+
+Prunable = Callable[[str], bool] | str | Sequence[str] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """One variable of a model.
+
+    Attributes:
+      name: path of layer names and the variable's own, `conv1/kernel`; a nested model adds its
+        name in front. The same in both Kerases, and with or without a pruning wrapper.
+      layer: the layer that owns the variable.
+      variable: the Keras variable.
+    """
+
+    name: str
+    layer: Any
+    variable: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return tuple(self.variable.shape)
+
+    def value(self) -> np.ndarray:
+        """A float64 copy of the variable."""
+        return np.array(self.variable.numpy(), np.float64)
+
+
+def unwrap(layer: Any) -> Any:
+    """The layer inside a TFMOT pruning wrapper, or the layer itself."""
+    if any(base.__name__ == "PruneLowMagnitude" for base in type(layer).__mro__):
+        return layer.layer
+    return layer
+
+
+def layers_of(model: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """All layers below a model, outer before inner, as (path, layer without pruning wrapper)."""
+    for layer in _children(model):
+        layer = unwrap(layer)
+        layer_path = f"{path}{layer.name}"
+        yield layer_path, layer
+        yield from layers_of(layer, f"{layer_path}/")
+
+
+def all_weights(model: Any) -> dict[str, Weight]:
+    """Every floating-point variable of the layers of a model, by name, in the model's order."""
+    weights: dict[str, Weight] = {}
+    seen: set[int] = set()
+    for path, layer in layers_of(model):
+        for variable in _own_variables(layer):
+            if id(variable) in seen or "float" not in str(variable.dtype):
+                continue
+            seen.add(id(variable))
+            own = variable.name.split("/")[-1].split(":")[0]
+            name = f"{path}/{own}"
+            duplicates = 0
+            while name in weights:
+                duplicates += 1
+                name = f"{path}/{own}_{duplicates}"
+            weights[name] = Weight(name, layer, variable)
+    return weights
+
+
+def select_prunable(weights: Iterable[str], prunable: Prunable = None) -> list[str]:
+    """The names that may be pruned, in the given order.
+
+    Args:
+      weights: names of weights, `conv1/kernel`.
+      prunable: None for kernels and embeddings; a predicate on the name; or one or more patterns
+        with the wildcards of `fnmatch`, as in `["conv*/kernel"]`.
+
+    Raises:
+      NoPrunableWeightsError: nothing is left.
+    """
+    weights = list(weights)
+    if prunable is None:
+        chosen = [name for name in weights if name.split("/")[-1] in PRUNABLE_BY_DEFAULT]
+    elif callable(prunable):
+        chosen = [name for name in weights if prunable(name)]
+    else:
+        patterns = [prunable] if isinstance(prunable, str) else list(prunable)
+        chosen = [n for n in weights if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
+    if not chosen:
+        raise errors.NoPrunableWeightsError(
+            f"No prunable weight: received a model with the weights {weights or 'none'} and "
+            f"prunable={prunable!r}; expected at least one to be chosen. By default those named "
+            f"{', '.join(PRUNABLE_BY_DEFAULT)} are; choose others by a pattern, "
+            "prunable='*/my_weight', or by a predicate on the name."
+        )
+    return chosen
+
+
+def _children(layer: Any) -> list[Any]:
+    if hasattr(layer, "layers"):
+        return list(layer.layers)
+    if hasattr(layer, "_flatten_layers"):
+        return list(layer._flatten_layers(include_self=False, recursive=False))
+    return []
+
+
+def _own_variables(layer: Any) -> list[Any]:
+    if compat.is_tf_keras(layer):
+        return [*layer._trainable_weights, *layer._non_trainable_weights]
+    return [*layer._trainable_variables, *layer._non_trainable_variables]

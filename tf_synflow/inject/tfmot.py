@@ -1,0 +1,157 @@
+"""Frozen masks in TFMOT's `prune_low_magnitude` wrappers (tf_keras)."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_synflow import compat
+from tf_synflow.flow import weights
+from tf_synflow.masks.masks import Masks
+from tf_synflow.schedule import SynFlowPruningSchedule
+
+_keras = compat.tf_keras()
+_sparsity = compat.tfmot().sparsity.keras
+
+
+@_keras.utils.register_keras_serializable(package="tf_synflow")
+class PruneLowMagnitude(type(_sparsity.prune_low_magnitude(_keras.layers.Dense(1)))):
+    """TFMOT's wrapper, with the layer computing from weight · mask.
+
+    TFMOT assigns weight · mask in each training step, between which optimizers move what was
+    removed. Here the layer is shown the product for the time of its call. A removed weight then
+    draws no gradient, and as it starts at zero it stays there: under momentum, weight decay,
+    moving averages and gradient clipping, with any training loop and without a callback.
+
+    Args:
+      layer: a tf_keras layer.
+      pruning_schedule: recorded; the masks never change.
+      pruned: names of the layer's attributes that hold the masked weights, `("kernel",)`.
+      **kwargs: those of TFMOT's wrapper.
+    """
+
+    def __init__(
+        self,
+        layer: Any,
+        pruning_schedule: Any = None,
+        pruned: Sequence[str] = ("kernel",),
+        **kwargs: Any,
+    ):
+        self.pruned = tuple(pruned)
+        # What TFMOT asks of a layer that is not in its registry; it knows no depthwise kernels.
+        layer.get_prunable_weights = lambda: [getattr(layer, name) for name in self.pruned]
+        # TFMOT computes in the wrapper's dtype: a float32 head must stay one under mixed precision.
+        kwargs.setdefault("dtype", layer._dtype_policy)
+        schedule = pruning_schedule or SynFlowPruningSchedule(compression=1, rounds=1)
+        super().__init__(layer, pruning_schedule=schedule, **kwargs)
+
+    def add_weight(self, name: str | None = None, *args: Any, **kwargs: Any) -> Any:
+        # TFMOT calls every mask "mask", and HDF5 takes a name once.
+        count = sum(variable.name.split("/")[-1].startswith(name) for variable in self._own())
+        return super().add_weight(f"{name}_{count}" if count else name, *args, **kwargs)
+
+    def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
+        if self.layer._expects_training_arg:
+            kwargs["training"] = training
+        with self._masked_weights():
+            return self.layer.call(inputs, **kwargs)
+
+    def get_config(self) -> dict:
+        return {**super().get_config(), "pruned": list(self.pruned)}
+
+    @contextlib.contextmanager
+    def _masked_weights(self) -> Iterator[None]:
+        # Through the layer's __dict__, for Keras would untrack a variable that is set to a tensor.
+        attributes = vars(self.layer)
+        variables = {name: attributes[name] for name in self.pruned}
+        for name, (variable, mask, _) in zip(self.pruned, self.pruning_vars, strict=True):
+            attributes[name] = variable * mask
+        try:
+            yield
+        finally:
+            attributes.update(variables)
+
+    def _own(self) -> list[Any]:
+        return self._trainable_weights + self._non_trainable_weights
+
+
+def inject(model: Any, masks: Masks) -> Any:
+    """A copy of the model whose layers with masks are wrapped, masks and masked weights assigned."""
+    by_layer: dict[int, dict[str, np.ndarray]] = {}
+    for name, weight in weights.all_weights(model).items():
+        if name in masks:
+            attribute = next(a for a, v in vars(weight.layer).items() if v is weight.variable)
+            by_layer.setdefault(id(weight.layer), {})[attribute] = masks[name]
+    plan = masks.info.get("schedule") or {"compression": max(masks.compression, 1.0), "rounds": 1}
+
+    def wrap(original: Any, copy: Any) -> Any:
+        if id(original) not in by_layer:
+            return copy
+        schedule = SynFlowPruningSchedule(**plan)
+        return PruneLowMagnitude(copy, schedule, pruned=tuple(by_layer[id(original)]))
+
+    pruned = _copy(model, wrap)
+    for original, wrapper in zip(_leaves(model), _leaves(pruned), strict=True):
+        for name, (variable, mask, _) in zip(
+            getattr(wrapper, "pruned", ()), getattr(wrapper, "pruning_vars", ()), strict=True
+        ):
+            value = by_layer[id(original)][name]
+            mask.assign(value.astype(np.float32))
+            variable.assign(np.where(value, variable.numpy(), 0))
+            wrapper.pruning_step.assign(0)
+    return pruned
+
+
+def strip(model: Any) -> Any:
+    """A copy of the model without wrappers, masks applied."""
+    stripped = _copy(model, lambda original, copy: copy)
+    for wrapper, layer in zip(_leaves(model), _leaves(stripped), strict=True):
+        masked = {id(variable): mask for variable, mask, _ in getattr(wrapper, "pruning_vars", ())}
+        originals = weights.unwrap(wrapper).weights
+        for original, variable in zip(originals, layer.weights, strict=True):
+            if id(original) in masked:
+                kept = masked[id(original)].numpy().astype(bool)
+                variable.assign(np.where(kept, original.numpy(), 0))
+    return stripped
+
+
+def masks_of(model: Any) -> Masks:
+    """The masks in the wrappers, by weight name."""
+    found = {
+        id(variable): (mask.numpy(), wrapper)
+        for wrapper in _leaves(model)
+        for variable, mask, _ in getattr(wrapper, "pruning_vars", ())
+    }
+    arrays = {
+        name: found[id(weight.variable)][0]
+        for name, weight in weights.all_weights(model).items()
+        if id(weight.variable) in found
+    }
+    plans = [wrapper.pruning_schedule.get_config()["config"] for _, wrapper in found.values()]
+    return Masks(arrays, {"schedule": plans[0]} if plans else {})
+
+
+def _copy(model: Any, wrap: Callable[[Any, Any], Any]) -> Any:
+    """Clones a model, its values too; `wrap` turns the copy of a layer into what takes its place."""
+
+    def clone(layer: Any) -> Any:
+        if hasattr(layer, "layers"):
+            return _keras.models.clone_model(layer, clone_function=clone)
+        original = weights.unwrap(layer)
+        return wrap(original, type(original).from_config(original.get_config()))
+
+    copied = clone(model)
+    if not copied.built:
+        copied.build(model.input_shape)
+    for original, layer in zip(_leaves(model), _leaves(copied), strict=True):
+        weights.unwrap(layer).set_weights(weights.unwrap(original).get_weights())
+    return copied
+
+
+def _leaves(model: Any) -> list[Any]:
+    """The layers of a model and of the models in it, with their wrappers, in order."""
+    leaves = []
+    for layer in model.layers:
+        leaves.extend(_leaves(layer) if hasattr(layer, "layers") else [layer])
+    return leaves

@@ -1,0 +1,33 @@
+"""Scorers: a number per weight, larger = keep. One file a method; a new one is registered here."""
+
+from tf_synflow import errors
+from tf_synflow.scores.magnitude import Magnitude
+from tf_synflow.scores.random import Random
+from tf_synflow.scores.scorer import Scorer, Scores
+from tf_synflow.scores.synflow import SynFlow
+
+REGISTRY: dict[str, type[Scorer]] = {
+    "synflow": SynFlow,
+    "magnitude": Magnitude,
+    "random": Random,
+}
+
+
+def get(scorer: str | Scorer, seed: int | None = None) -> Scorer:
+    """The scorer of a name, or the scorer itself.
+
+    Args:
+      scorer: a registered name or a `Scorer`.
+      seed: for scorers by name that draw random numbers.
+
+    Raises:
+      UnknownNameError: neither.
+    """
+    if isinstance(scorer, Scorer):
+        return scorer
+    if not isinstance(scorer, str) or scorer not in REGISTRY:
+        raise errors.UnknownNameError("scorer", scorer, REGISTRY)
+    return Random(seed) if scorer == "random" else REGISTRY[scorer]()
+
+
+__all__ = ["REGISTRY", "Magnitude", "Random", "Scorer", "Scores", "SynFlow", "get"]

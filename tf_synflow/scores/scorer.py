@@ -1,0 +1,108 @@
+"""What a scorer is, and what it gives."""
+
+import abc
+from collections.abc import Callable, Iterator, Mapping
+
+import numpy as np
+
+from tf_synflow import errors
+from tf_synflow.flow.network import Network
+
+ScoreFunction = Callable[[Mapping[str, np.ndarray]], "Scores"]
+
+
+class Scores(Mapping[str, np.ndarray]):
+    """A score for each prunable weight: a mapping from weight name to a float64 array.
+
+    The true score is array · 2^log2_scale; the exponent is 0 wherever float64 holds the true
+    scores. Ranking needs only the arrays, as all share one exponent.
+
+    Args:
+      arrays: by weight name, of the weight's shape.
+      log2_scale: the exponent they were computed with; folded into the arrays where they can
+        hold it.
+    """
+
+    def __init__(self, arrays: Mapping[str, np.ndarray], log2_scale: float = 0.0):
+        self._arrays = dict(arrays)
+        self.log2_scale = int(log2_scale)
+        if self.log2_scale and self._fits(self.log2_scale):
+            self._arrays = {n: np.ldexp(a, self.log2_scale) for n, a in self._arrays.items()}
+            self.log2_scale = 0
+
+    def __getitem__(self, name: str) -> np.ndarray:
+        return self._arrays[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+    def __repr__(self) -> str:
+        return f"Scores({len(self)} tensors, log2_scale={self.log2_scale})"
+
+    def check(self, masks: Mapping[str, np.ndarray]) -> "Scores":
+        """Returns itself, once every score is finite and no whole unmasked tensor scores zero.
+
+        Raises:
+          ScoreError: names the first weight whose scores cannot be ranked.
+        """
+        for name, array in self._arrays.items():
+            broken = array.size - np.count_nonzero(np.isfinite(array))
+            if broken:
+                raise errors.ScoreError(
+                    f"scores of {name!r}: received {broken} of {array.size} NaN or infinite; "
+                    "expected finite ones. Score in float64: scorer=SynFlow(dtype='float64')."
+                )
+            if not array.any() and masks[name].all():
+                raise errors.ScoreError(
+                    f"scores of {name!r}: received zeros throughout; expected flow through every "
+                    "prunable weight. Something after or before the layer stops the flow (zero "
+                    "weights, or an output that is not used); mend it, or leave the layer out "
+                    "with prunable=."
+                )
+        return self
+
+    def _fits(self, exponent: int) -> bool:
+        smallest, largest = np.inf, 0.0
+        for array in self._arrays.values():
+            positive = np.abs(array[array != 0])
+            if positive.size:
+                smallest, largest = min(smallest, positive.min()), max(largest, positive.max())
+        limits = np.finfo(np.float64)
+        if not largest or not np.isfinite(largest):
+            return True
+        return (
+            np.log2(largest) + exponent < limits.maxexp - 1
+            and np.log2(smallest) + exponent > limits.minexp + 1
+        )
+
+
+class Scorer(abc.ABC):
+    """Scores the prunable weights of a network: no thresholds, no masks of its own.
+
+    Attributes:
+      name: what `scorer=` calls it.
+      single_shot: whether one round says it all, because the scores of the weights that are left
+        do not depend on those that went.
+    """
+
+    name: str
+    single_shot: bool
+
+    @abc.abstractmethod
+    def bind(self, network: Network) -> ScoreFunction:
+        """Prepares to score one network.
+
+        Args:
+          network: read once; its model may change afterwards.
+
+        Returns:
+          A function from masks (bool arrays by name of prunable weight) to `Scores`, to be called
+          once a round.
+        """
+
+    def get_config(self) -> dict:
+        """The arguments that make this scorer again, for the record in a mask file."""
+        return {}

@@ -1,0 +1,65 @@
+"""SynFlow: the flow through a weight, without data (Tanaka et al. 2020, equation 6)."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from tf_synflow import errors
+from tf_synflow.flow.network import Network
+from tf_synflow.scores.scorer import ScoreFunction, Scorer, Scores
+
+DTYPES = ("float64", "float32")
+
+
+class SynFlow(Scorer):
+    """score = θ ⊙ ∂R/∂θ with R = 1ᵀ(∏|θ|)1, on the masked network of |θ|.
+
+    R is the sum of the outputs for one input of ones, with the absolute value of everything the
+    model holds (weights, biases, γ, β, moving mean and variance), in inference mode.
+
+    Args:
+      dtype: `"float64"`, whatever the model's own dtype; `"float32"` halves time and memory but
+        cannot tell near-ties, so that two runs may keep different weights.
+
+    Example:
+      >>> tf_synflow.score(model, scorer=SynFlow(dtype="float32"))
+    """
+
+    name = "synflow"
+    single_shot = False
+
+    def __init__(self, dtype: str = "float64"):
+        if dtype not in DTYPES:
+            raise errors.UnknownNameError("dtype of SynFlow", dtype, DTYPES)
+        self.dtype = dtype
+
+    def bind(self, network: Network) -> ScoreFunction:
+        absolute = {
+            name: tf.constant(np.abs(value), self.dtype)
+            for name, value in network.values().items()
+        }
+
+        @tf.function(autograph=False)
+        def flow_through(masks: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+            kept = {n: absolute[n] * tf.cast(mask, self.dtype) for n, mask in masks.items()}
+            with tf.GradientTape() as tape:
+                tape.watch(kept)
+                flow = network({**absolute, **kept})
+                total = flow.value
+            gradients = tape.gradient(
+                total, kept, unconnected_gradients=tf.UnconnectedGradients.ZERO
+            )
+            return {n: kept[n] * gradients[n] for n in kept}, flow.log2_scale
+
+        def score(masks: Mapping[str, np.ndarray]) -> Scores:
+            arrays, log2_scale = flow_through({n: tf.constant(m) for n, m in masks.items()})
+            return Scores(
+                {n: a.numpy().astype(np.float64, copy=False) for n, a in arrays.items()},
+                float(log2_scale),
+            )
+
+        return score
+
+    def get_config(self) -> dict:
+        return {"dtype": self.dtype}
