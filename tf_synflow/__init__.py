@@ -24,7 +24,7 @@ _PUBLIC = {
     "masks_of": "tf_synflow.inject",
     "load_model": "tf_synflow.inject",
     "Masks": "tf_synflow.masks.masks",
-    "summary": "tf_synflow.masks.report",
+    "summary": "tf_synflow.report",
     "SynFlowPruningSchedule": "tf_synflow.schedule",
     "Scores": "tf_synflow.scores",
     "flow_rule": "tf_synflow.flow.rules",

@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_synflow import compat, densities, errors, inject, quantities, rounds, scores, version
+from tf_synflow import densities, errors, inject, quantities, rounds, scores, version
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.weights import Prunable
 from tf_synflow.masks.masks import Masks
@@ -102,6 +102,7 @@ def score(
       >>> {name: float(array.sum()) for name, array in scores.items()}
     """
     network = Network(model, prunable)
+    network.check_values()
     full = {name: np.ones(shape, bool) for name, shape in network.prunable_shapes.items()}
     if masks is not None:
         given = masks if isinstance(masks, Masks) else Masks(masks)
@@ -145,6 +146,7 @@ def compute_masks(
     scorer = scores.get(scorer, seed)
     plan = _plan(compression, scorer, schedule)
     network = Network(model, prunable)
+    network.check_values()
     quantities.check_compression(plan["compression"], maximal=network.maximal_compression)
     arrays = rounds.prune(network, scorer, densities.densities(**plan), scope, ties, verbose)
     info = {

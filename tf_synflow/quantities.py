@@ -1,4 +1,4 @@
-"""Compression, density and sparsity, validated: compression = 1 / density, sparsity = 1 − density."""
+"""Compression, density, sparsity: compression = 1 / density, sparsity = 1 − density."""
 
 import math
 import numbers
@@ -54,5 +54,5 @@ def check_rounds(rounds: int) -> int:
 
 
 def kept_count(total: int, density: float) -> int:
-    """How many of `total` weights are kept at `density`: N − int((1 − d)·N), the paper's rounding."""
+    """Weights kept of `total` at a density d: N − int((1 − d)·N), the paper's rounding."""
     return total - int((1.0 - density) * total)

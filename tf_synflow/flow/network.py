@@ -26,7 +26,6 @@ class Network:
     Raises:
       ModelError: a model that cannot be walked.
       NoPrunableWeightsError: nothing to prune.
-      WeightsError: a weight that is NaN or infinite, or a prunable one that is zero throughout.
     """
 
     def __init__(self, model: Any, prunable: weights.Prunable = None):
@@ -34,7 +33,6 @@ class Network:
         self._model = model
         self.weights = weights.all_weights(model)
         self.prunable = weights.select_prunable(self.weights, prunable)
-        self._check_values()
 
     @property
     def prunable_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -57,6 +55,27 @@ class Network:
     def prunable_values(self) -> dict[str, np.ndarray]:
         """A float64 copy of every prunable weight."""
         return {name: self.weights[name].value() for name in self.prunable}
+
+    def check_values(self) -> None:
+        """Checks that the weights can be scored.
+
+        Raises:
+          WeightsError: a weight is NaN or infinite, or a prunable one is zero throughout.
+        """
+        for name, weight in self.weights.items():
+            value = weight.variable.numpy()
+            broken = int(np.size(value) - np.count_nonzero(np.isfinite(value.astype(np.float64))))
+            if broken:
+                raise errors.WeightsError(
+                    f"weight {name!r}: received {broken} values that are NaN or infinite among "
+                    f"{value.size}; expected finite ones. Load or initialize the model again."
+                )
+            if name in self.prunable and not value.any():
+                raise errors.WeightsError(
+                    f"weight {name!r}: received zeros throughout; expected initialized values, "
+                    "for nothing flows through zeros. Initialize the layer, or leave it out with "
+                    "prunable=."
+                )
 
     def __call__(self, theta: Mapping[str, tf.Tensor]) -> FlowTensor:
         """R: the sum of all outputs, from an input of ones, batch 1.
@@ -112,22 +131,6 @@ class Network:
             else:
                 theta[name] = tf.constant(np.abs(weight.value()))
         return theta
-
-    def _check_values(self) -> None:
-        for name, weight in self.weights.items():
-            value = weight.variable.numpy()
-            broken = int(np.size(value) - np.count_nonzero(np.isfinite(value.astype(np.float64))))
-            if broken:
-                raise errors.WeightsError(
-                    f"weight {name!r}: received {broken} values that are NaN or infinite among "
-                    f"{value.size}; expected finite ones. Load or initialize the model again."
-                )
-            if name in self.prunable and not value.any():
-                raise errors.WeightsError(
-                    f"weight {name!r}: received zeros throughout; expected initialized values, "
-                    "for nothing flows through zeros. Initialize the layer, or leave it out with "
-                    "prunable=."
-                )
 
 
 _ADDITIVE = ("bias", "beta", "moving_mean")

@@ -52,6 +52,19 @@ def unwrap(layer: Any) -> Any:
     return layer
 
 
+def leaves(model: Any) -> list[Any]:
+    """The layers of a model and of the models in it, in order, pruning wrappers still on."""
+    found = []
+    for layer in model.layers:
+        found.extend(leaves(layer) if hasattr(layer, "layers") else [layer])
+    return found
+
+
+def wrappers(model: Any) -> list[Any]:
+    """The TFMOT pruning wrappers in a model."""
+    return [layer for layer in leaves(model) if unwrap(layer) is not layer]
+
+
 def layers_of(model: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """All layers below a model, outer before inner, as (path, layer without pruning wrapper)."""
     for layer in _children(model):

@@ -26,7 +26,7 @@ def check_can_wrap(model: Any, wrapper: str = "auto") -> None:
             "models only, as yet. Build it with tf_keras (import tf_keras as keras); or take the "
             "masks alone, tf_synflow.compute_masks(model, ...), which works for both."
         )
-    wrapped = [layer.name for layer in _leaves(model) if weights.unwrap(layer) is not layer]
+    wrapped = [layer.name for layer in weights.wrappers(model)]
     if wrapped:
         raise errors.MaskError(
             f"model {model.name!r}: received a model that is pruned already (wrapped: "
@@ -112,10 +112,3 @@ def load_model(path: Any, **kwargs: Any) -> Any:
 
     del tfmot
     return compat.tf_keras().models.load_model(path, **kwargs)
-
-
-def _leaves(model: Any) -> list[Any]:
-    leaves = []
-    for layer in model.layers:
-        leaves.extend(_leaves(layer) if hasattr(layer, "layers") else [layer])
-    return leaves

@@ -77,7 +77,7 @@ class PruneLowMagnitude(type(_sparsity.prune_low_magnitude(_keras.layers.Dense(1
 
 
 def inject(model: Any, masks: Masks) -> Any:
-    """A copy of the model whose layers with masks are wrapped, masks and masked weights assigned."""
+    """A copy of the model whose layers with masks are wrapped, and masked weights zero."""
     by_layer: dict[int, dict[str, np.ndarray]] = {}
     for name, weight in weights.all_weights(model).items():
         if name in masks:
@@ -92,7 +92,7 @@ def inject(model: Any, masks: Masks) -> Any:
         return PruneLowMagnitude(copy, schedule, pruned=tuple(by_layer[id(original)]))
 
     pruned = _copy(model, wrap)
-    for original, wrapper in zip(_leaves(model), _leaves(pruned), strict=True):
+    for original, wrapper in zip(weights.leaves(model), weights.leaves(pruned), strict=True):
         for name, (variable, mask, _) in zip(
             getattr(wrapper, "pruned", ()), getattr(wrapper, "pruning_vars", ()), strict=True
         ):
@@ -106,7 +106,7 @@ def inject(model: Any, masks: Masks) -> Any:
 def strip(model: Any) -> Any:
     """A copy of the model without wrappers, masks applied."""
     stripped = _copy(model, lambda original, copy: copy)
-    for wrapper, layer in zip(_leaves(model), _leaves(stripped), strict=True):
+    for wrapper, layer in zip(weights.leaves(model), weights.leaves(stripped), strict=True):
         masked = {id(variable): mask for variable, mask, _ in getattr(wrapper, "pruning_vars", ())}
         originals = weights.unwrap(wrapper).weights
         for original, variable in zip(originals, layer.weights, strict=True):
@@ -120,8 +120,8 @@ def masks_of(model: Any) -> Masks:
     """The masks in the wrappers, by weight name."""
     found = {
         id(variable): (mask.numpy(), wrapper)
-        for wrapper in _leaves(model)
-        for variable, mask, _ in getattr(wrapper, "pruning_vars", ())
+        for wrapper in weights.wrappers(model)
+        for variable, mask, _ in wrapper.pruning_vars
     }
     arrays = {
         name: found[id(weight.variable)][0]
@@ -133,7 +133,7 @@ def masks_of(model: Any) -> Masks:
 
 
 def _copy(model: Any, wrap: Callable[[Any, Any], Any]) -> Any:
-    """Clones a model, its values too; `wrap` turns the copy of a layer into what takes its place."""
+    """Clones a model and its values; `wrap` turns a layer's copy into what takes its place."""
 
     def clone(layer: Any) -> Any:
         if hasattr(layer, "layers"):
@@ -144,14 +144,6 @@ def _copy(model: Any, wrap: Callable[[Any, Any], Any]) -> Any:
     copied = clone(model)
     if not copied.built:
         copied.build(model.input_shape)
-    for original, layer in zip(_leaves(model), _leaves(copied), strict=True):
+    for original, layer in zip(weights.leaves(model), weights.leaves(copied), strict=True):
         weights.unwrap(layer).set_weights(weights.unwrap(original).get_weights())
     return copied
-
-
-def _leaves(model: Any) -> list[Any]:
-    """The layers of a model and of the models in it, with their wrappers, in order."""
-    leaves = []
-    for layer in model.layers:
-        leaves.extend(_leaves(layer) if hasattr(layer, "layers") else [layer])
-    return leaves

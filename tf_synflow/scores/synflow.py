@@ -36,8 +36,7 @@ class SynFlow(Scorer):
 
     def bind(self, network: Network) -> ScoreFunction:
         absolute = {
-            name: tf.constant(np.abs(value), self.dtype)
-            for name, value in network.values().items()
+            name: tf.constant(np.abs(value), self.dtype) for name, value in network.values().items()
         }
 
         @tf.function(autograph=False)
