@@ -1,0 +1,243 @@
+"""export_tflite end to end: both Kerases, real files, the real runtime."""
+
+import json
+import logging
+import os
+import pathlib
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+
+import tf_synflow
+from tf_synflow import errors
+from tf_synflow.export import export_tflite
+from tf_synflow.export.tensors import read_tensors
+
+KERASES = [pytest.param(keras, id="keras3"), pytest.param(tf_keras, id="tf_keras")]
+
+
+def mlp(k, share=0.9):
+    inputs = k.Input((20,))
+    x = k.layers.Dense(64, activation="relu")(inputs)
+    x = k.layers.Dense(64, activation="relu")(x)
+    return sparsified(k.Model(inputs, k.layers.Dense(10)(x)), share)
+
+
+def cnn(k, share=0.9):
+    model = k.Sequential(
+        [
+            k.Input((8, 8, 3)),
+            k.layers.Conv2D(16, 3, padding="same", use_bias=False),
+            k.layers.BatchNormalization(),
+            k.layers.ReLU(),
+            k.layers.MaxPooling2D(),
+            k.layers.Flatten(),
+            k.layers.Dense(10, activation="softmax"),
+        ]
+    )
+    return sparsified(model, share)
+
+
+def resnet(k, share=0.9):
+    def block(x, width, stride):
+        conv = {"padding": "same", "use_bias": False}
+        y = k.layers.Conv2D(width, 3, stride, **conv)(x)
+        y = k.layers.ReLU()(k.layers.BatchNormalization()(y))
+        y = k.layers.BatchNormalization()(k.layers.Conv2D(width, 3, **conv)(y))
+        if stride > 1:
+            x = k.layers.BatchNormalization()(k.layers.Conv2D(width, 1, stride, **conv)(x))
+        return k.layers.ReLU()(k.layers.Add()([x, y]))
+
+    inputs = k.Input((8, 8, 3))
+    x = k.layers.Conv2D(16, 3, padding="same")(inputs)
+    x = block(block(x, 16, 1), 24, 2)
+    x = k.layers.GlobalAveragePooling2D()(x)
+    return sparsified(k.Model(inputs, k.layers.Dense(10)(x)), share)
+
+
+def sparsified(model, share):
+    """Zeros in every kernel, and batch-norm statistics as if trained."""
+    rng = np.random.default_rng(0)
+    for layer in model.layers:
+        values = layer.get_weights()
+        if "BatchNormalization" in type(layer).__name__:
+            layer.set_weights([rng.uniform(0.5, 2.0, value.shape) for value in values])
+        elif values:
+            values[0][rng.random(values[0].shape) < share] = 0
+            layer.set_weights(values)
+    return model
+
+
+def kernel_zeros(model):
+    kernels = [layer.get_weights()[0] for layer in model.layers if hasattr(layer, "kernel")]
+    return sum(int(np.count_nonzero(kernel == 0)) for kernel in kernels)
+
+
+@pytest.mark.parametrize("k", KERASES)
+@pytest.mark.parametrize("build", [mlp, cnn, resnet])
+def test_both_encodings_agree_and_hold_the_models_zeros(k, build, tmp_path):
+    model = build(k)
+    before = [value.copy() for value in model.get_weights()]
+    sizes = {}
+    for sparse, encoding in ((False, "dense"), (True, "sparse")):
+        path = tmp_path / f"{encoding}.tflite"
+        report = export_tflite(model, path, sparse=sparse)
+        assert report.encoding == encoding
+        assert path.stat().st_size == report.file_bytes == getattr(report, f"{encoding}_bytes")
+        assert report.agreement.max_rel < 1e-5
+        assert report.agreement.n_inputs >= 8
+        # Batch-norm folds into the kernels with factors that are not zero.
+        in_kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
+        assert sum(tensor.zeros for tensor in in_kernels) == kernel_zeros(model)
+        assert any(tensor.encoding != "dense" for tensor in in_kernels) == sparse
+        sizes[encoding] = report.file_bytes
+    assert sizes["sparse"] < sizes["dense"]
+    assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("k", KERASES)
+@pytest.mark.parametrize(("share", "encoding"), [(0.9, "sparse"), (0.98, "sparse"), (0.0, "dense")])
+def test_auto_takes_the_smaller_file(k, share, encoding, tmp_path):
+    report = export_tflite(mlp(k, share), tmp_path / "model.tflite")
+    assert report.encoding == encoding
+    assert report.file_bytes == min(report.dense_bytes, report.sparse_bytes)
+
+
+def test_sparse_true_refuses_a_model_with_nothing_to_encode(tmp_path):
+    with pytest.raises(errors.ExportError, match="no tensor was encoded"):
+        export_tflite(mlp(keras, 0.0), tmp_path / "model.tflite", sparse=True)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_mixed_precision_is_exported_in_float32(k, tmp_path):
+    inputs = k.Input((20,))
+    hidden = k.layers.Dense(32, activation="relu", dtype="mixed_bfloat16")(inputs)
+    model = k.Model(inputs, k.layers.Dense(4, dtype="float32")(hidden))
+    report = export_tflite(model, tmp_path / "model.tflite")
+    assert report.agreement.max_rel < 1e-5
+    assert {tensor.dtype for tensor in report.weights} == {"float32"}
+    assert any("bfloat16" in note for note in report.notes)
+
+
+def test_a_pruned_model_is_stripped_and_keeps_its_zeros(tmp_path):
+    schedule = tf_synflow.SynFlowPruningSchedule(compression=10, rounds=5)
+    pruned = tf_synflow.prune_at_init(cnn(tf_keras, 0.0), schedule=schedule)
+    report = export_tflite(pruned, tmp_path / "model.tflite", sparse=True)
+    masks = tf_synflow.masks_of(pruned)
+    kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
+    assert sum(tensor.elements for tensor in kernels) == sum(mask.size for mask in masks.values())
+    assert sum(tensor.zeros for tensor in kernels) == sum((~m).sum() for m in masks.values())
+    assert any("stripped" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_several_inputs_and_outputs_go_by_name(k, tmp_path):
+    a, b = k.Input((4,), name="a"), k.Input((3,), name="b", dtype="int32")
+    inner = k.Sequential([k.Input((3,)), k.layers.Embedding(7, 2), k.layers.Flatten()])
+    x = k.layers.Concatenate()([k.layers.Dense(6)(a), inner(b)])
+    outputs = [k.layers.Dense(3, name="left")(x), k.layers.Dense(5, name="right")(x)]
+    model = k.Model([a, b], outputs)
+    samples = {"b": np.full((3, 3), 6), "a": np.ones((3, 4))}
+    report = export_tflite(model, tmp_path / "model.tflite", samples=samples)
+    assert report.agreement.worst_output in ("left", "right")
+    assert report.agreement.n_inputs == 8 + 3
+    with pytest.raises(errors.DataError, match="expected the inputs"):
+        export_tflite(model, tmp_path / "model.tflite", samples={"a": np.ones((3, 4))})
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_a_recurrent_model_is_right_on_its_second_run_too(k, tmp_path):
+    model = k.Sequential([k.Input((5, 3)), k.layers.LSTM(4), k.layers.Dense(2)])
+    report = export_tflite(model, tmp_path / "model.tflite")
+    assert report.batch_size == 1
+    assert report.agreement.max_rel < 1e-5
+
+
+def test_batch_size_is_kept_or_refused(tmp_path):
+    path = tmp_path / "model.tflite"
+    assert export_tflite(mlp(keras), path).batch_size is None
+    report = export_tflite(mlp(keras), path, batch_size=4, samples=np.ones((6, 20)))
+    assert report.batch_size == 4
+    with pytest.raises(errors.QuantityError, match="batch_size"):
+        export_tflite(mlp(keras), path, batch_size=0)
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_a_failed_comparison_leaves_the_older_file(k, tmp_path):
+    path = tmp_path / "model.tflite"
+    export_tflite(mlp(k), path)
+    before = path.read_bytes()
+    with pytest.raises(errors.ExportError, match="differs from the Keras model"):
+        export_tflite(resnet(k), path, tolerance=0.0)
+    broken = mlp(k)
+    broken.layers[-1].bias.assign(np.full(10, np.nan))
+    with pytest.raises(errors.ExportError, match="NaN"):
+        export_tflite(broken, path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["model.tflite"]
+
+
+def test_paths_that_cannot_be_written(tmp_path):
+    with pytest.raises(errors.OutputError, match="is a folder"):
+        export_tflite(mlp(keras), tmp_path)
+    with pytest.raises(errors.OutputError, match="no folder"):
+        export_tflite(mlp(keras), tmp_path / "missing" / "model.tflite")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux")
+def test_a_write_that_fails_leaves_nothing(tmp_path):
+    path = tmp_path / "model.tflite"
+    # The disk is full for real: the temporary file that export opens is the full device.
+    temporary = tmp_path / f".model.tflite.{os.getpid()}.tmp"
+    temporary.symlink_to("/dev/full")
+    with pytest.raises(errors.OutputError, match="No space left"):
+        export_tflite(mlp(keras), path)
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"sparse": "yes"}, errors.UnknownNameError),
+        ({"tolerance": -1.0}, errors.QuantityError),
+        ({"tolerance": float("nan")}, errors.QuantityError),
+    ],
+)
+def test_options_out_of_range(options, error, tmp_path):
+    with pytest.raises(error, match="expected"):
+        export_tflite(mlp(keras), tmp_path / "model.tflite", **options)
+
+
+@pytest.mark.parametrize("thing", ["model", np.ones(3), None])
+def test_what_is_no_model(thing, tmp_path):
+    with pytest.raises(errors.ModelError, match="expected a Keras model"):
+        export_tflite(thing, tmp_path / "model.tflite")
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_an_unbuilt_model(k, tmp_path):
+    with pytest.raises(errors.ModelError, match="no defined inputs"):
+        export_tflite(k.Sequential([k.layers.Dense(3)]), tmp_path / "model.tflite")
+
+
+def test_the_report_reads_well_and_equals_the_file(tmp_path):
+    path = tmp_path / "model.tflite"
+    report = export_tflite(cnn(tf_keras), path)
+    assert tuple(read_tensors(path.read_bytes())) == report.tensors
+    values = json.loads(report.to_json())
+    assert values["totals"]["zeros"] == report.zeros
+    assert values["agreement"]["max_rel"] == report.agreement.max_rel
+    text = str(report)
+    assert f"{report.file_bytes:,} bytes" in text
+    assert "csr (densified at load)" in text
+    assert "ai-edge-litert" in text
+
+
+def test_the_log_levels_are_as_before(tmp_path):
+    levels = {name: logging.getLogger(name).level for name in ("absl", "tensorflow")}
+    export_tflite(mlp(tf_keras), tmp_path / "model.tflite")
+    assert levels == {name: logging.getLogger(name).level for name in levels}

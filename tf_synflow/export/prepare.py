@@ -1,0 +1,69 @@
+"""The model as it is exported: without pruning wrappers, and in float32."""
+
+from typing import Any
+
+from tf_synflow import errors
+from tf_synflow.export.signature import check_model
+from tf_synflow.flow import weights
+
+
+def prepared(model: Any) -> tuple[Any, list[str]]:
+    """The model to convert, and what was done to get it.
+
+    Args:
+        model: a tf_keras or Keras 3 model, pruned or plain. It is not changed.
+
+    Returns:
+        The same model, or a stripped float32 copy of it, and a note for each change.
+    """
+    check_model(model)
+    notes = []
+    if any(weights.unwrap(layer) is not layer for layer in model._flatten_layers()):
+        # Unstripped wrappers double the file, and nothing in it is encoded.
+        from tf_synflow.inject import strip_pruning
+
+        model = strip_pruning(model)
+        notes.append("pruning wrappers stripped, masks applied")
+    dtypes = {_compute_dtype(layer) for _, layer in weights.layers_of(model)}
+    foreign = sorted(dtypes - {"float32", ""})
+    if foreign:
+        model = _as_float32(model)
+        notes.append(f"rebuilt in float32 (computed in {', '.join(foreign)}), and compared so")
+    return model, notes
+
+
+def _compute_dtype(layer: Any) -> str:
+    """The float type that a layer computes in; empty for one that takes integers as they come."""
+    dtype = str(getattr(layer, "compute_dtype", None) or "")
+    return dtype if "float" in dtype else ""
+
+
+def _as_float32(model: Any) -> Any:
+    """A copy with the same weights in which every layer's dtype policy is float32."""
+    try:
+        rebuilt = type(model).from_config(_float32_config(model.get_config()))
+    except (NotImplementedError, TypeError, ValueError) as error:
+        raise errors.ModelError(
+            f"Model {model.name!r} does not compute in float32 and could not be rebuilt from its "
+            f"configuration ({error}); expected a float32 model, or one whose layers are all "
+            "registered with Keras. Build it under the float32 policy and set_weights() there."
+        ) from error
+    rebuilt.set_weights(model.get_weights())
+    return rebuilt
+
+
+def _float32_config(config: Any) -> Any:
+    """A Keras configuration with each float dtype, and each policy, replaced by float32."""
+    if isinstance(config, dict):
+        return {
+            key: "float32" if key == "dtype" and _is_float_policy(value) else _float32_config(value)
+            for key, value in config.items()
+        }
+    if isinstance(config, list | tuple):
+        return type(config)(_float32_config(value) for value in config)
+    return config
+
+
+def _is_float_policy(value: Any) -> bool:
+    name = value.get("config", {}).get("name", "") if isinstance(value, dict) else value
+    return isinstance(name, str) and "float" in name

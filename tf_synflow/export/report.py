@@ -1,0 +1,142 @@
+"""What an export found: sizes, tensors, agreement."""
+
+import dataclasses
+import json
+from typing import Any, Literal
+
+from tf_synflow.export.tensors import TensorRecord
+from tf_synflow.export.verify import Agreement
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What is in an exported file, read from the file, and how it compares with its model.
+
+    Attributes:
+        path: where the file was written.
+        encoding: `dense` or `sparse`: which of the two conversions this is.
+        file_bytes: size of the file.
+        dense_bytes: size of the dense conversion.
+        sparse_bytes: size of the sparse-encoded conversion.
+        zlib_bytes: size of the file after zlib at level 9, as a download would be.
+        batch_size: the batch the file takes; None for any.
+        tensors: every constant of the file.
+        agreement: the comparison with the Keras model.
+        notes: what was done to the model or decided on the way.
+        versions: of Python and of the packages that took part.
+    """
+
+    path: str
+    encoding: Literal["dense", "sparse"]
+    file_bytes: int
+    dense_bytes: int
+    sparse_bytes: int
+    zlib_bytes: int
+    batch_size: int | None
+    tensors: tuple[TensorRecord, ...]
+    agreement: Agreement
+    notes: tuple[str, ...]
+    versions: dict[str, str]
+
+    @property
+    def weights(self) -> tuple[TensorRecord, ...]:
+        """The constants that are weights or biases, largest share of any file."""
+        return tuple(tensor for tensor in self.tensors if tensor.is_weight)
+
+    @property
+    def elements(self) -> int:
+        """Number of weights in the file, zeros included."""
+        return sum(tensor.elements for tensor in self.weights)
+
+    @property
+    def zeros(self) -> int:
+        """How many of them are zero."""
+        return sum(tensor.zeros for tensor in self.weights)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain Python values, with the totals."""
+        values = dataclasses.asdict(self)
+        values["totals"] = {
+            "elements": self.elements,
+            "zeros": self.zeros,
+            "bytes": sum(tensor.bytes for tensor in self.weights),
+        }
+        return values
+
+    def to_json(self) -> str:
+        """`to_dict` as indented JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def __str__(self) -> str:
+        return "\n".join([*self._head(), "", *self._table(), "", *self._verdict()])
+
+    def _head(self) -> list[str]:
+        batch = "any batch size" if self.batch_size is None else f"batch size {self.batch_size}"
+        return [
+            f"{self.path}: float32, {self.encoding}, {batch}",
+            f"  {self.file_bytes:,} bytes ({self.zlib_bytes:,} with zlib); converted dense "
+            f"{self.dense_bytes:,}, sparse {self.sparse_bytes:,}",
+        ]
+
+    def _table(self) -> list[str]:
+        rows = [
+            (
+                _shortened(tensor.name),
+                "x".join(map(str, tensor.shape)),
+                tensor.encoding + (" (densified at load)" if tensor.densified else ""),
+                f"{tensor.elements:,}",
+                _percent(tensor.zeros, tensor.elements),
+                f"{tensor.bytes:,}",
+            )
+            for tensor in self.weights
+            if len(tensor.shape) > 1
+        ]
+        flat = [tensor for tensor in self.weights if len(tensor.shape) < 2]
+        if flat:
+            elements, zeros = sum(t.elements for t in flat), sum(t.zeros for t in flat)
+            size = f"{sum(t.bytes for t in flat):,}"
+            name = f"{len(flat)} biases and other vectors"
+            rows.append((name, "", "dense", f"{elements:,}", _percent(zeros, elements), size))
+        total = sum(tensor.bytes for tensor in self.weights)
+        share = _percent(self.zeros, self.elements)
+        rows.append(("total", "", "", f"{self.elements:,}", share, f"{total:,}"))
+        rows.insert(0, ("tensor", "shape", "encoding", "elements", "zeros", "bytes"))
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        return [
+            "  "
+            + "  ".join(
+                cell.ljust(width) if column < 3 else cell.rjust(width)
+                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+
+    def _verdict(self) -> list[str]:
+        found = self.agreement
+        same = "" if found.argmax is None else f", same argmax in {found.argmax:.1%} of rows"
+        lines = [
+            f"  Agrees with Keras on {found.n_inputs} inputs: largest difference "
+            f"{found.max_abs:.2e}, {found.max_rel:.2e} of the output (at most "
+            f"{found.tolerance:.0e}){same}."
+        ]
+        if self.encoding == "sparse":
+            ratio = self.dense_bytes / self.file_bytes
+            lines.append(f"  The dense file would be {ratio:.2f} times as large.")
+        elif self.dense_bytes <= self.sparse_bytes:
+            lines.append("  Stored dense: sparse encoding does not make this file smaller.")
+        else:
+            ratio = self.dense_bytes / self.sparse_bytes
+            lines.append(f"  Stored dense; sparse encoding makes it {ratio:.2f} times smaller.")
+        lines += [f"  Note: {note}." for note in self.notes]
+        runtime = ", ".join(f"{name} {version}" for name, version in self.versions.items())
+        return [*lines, f"  Checked with {runtime}."]
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{part / whole:.2%}" if whole else "-"
+
+
+def _shortened(name: str, width: int = 48) -> str:
+    """The converter's names grow with every fused op; the end of the first tells the layer."""
+    first = name.split(";")[0]
+    return first if len(first) <= width else "…" + first[1 - width :]
