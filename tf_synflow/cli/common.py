@@ -1,0 +1,66 @@
+"""What the command-line tools share."""
+
+import importlib
+import os
+import sys
+from collections.abc import Callable
+
+from absl import app, flags, logging
+
+from tf_synflow.errors import QuantityError, TfSynflowError
+
+
+def run(main: Callable[[], None], module: str) -> None:
+    """Parses the flags, runs `main`, prints a typed error as one message and exits with 1.
+
+    Args:
+      main: The tool; it takes no arguments.
+      module: `__name__` of the module that defines the tool and its flags.
+    """
+    # TensorFlow's start-up notes would bury the table; its errors are Python exceptions too.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _show_own_flags_in_help(module)
+    app.run(lambda argv: _guarded(main, argv))
+
+
+def import_tensorflow() -> None:
+    """Imports TensorFlow without the notes that its C++ prints before it reads its settings."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    with open(os.devnull, "w") as devnull:
+        os.dup2(devnull.fileno(), 2)
+    try:
+        importlib.import_module("tensorflow")
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+
+
+def usage_error(flag: str, received: object, expected: str) -> QuantityError:
+    """The error of a flag whose value is not understood."""
+    return QuantityError(f"--{flag} received: {received!r}; expected {expected}.")
+
+
+def _guarded(main: Callable[[], None], argv: list[str]) -> int:
+    if len(argv) > 1:
+        _print_error(f"unexpected argument {argv[1]!r}; expected flags only. See --help.")
+        return 1
+    if not flags.FLAGS["verbosity"].present:
+        logging.set_verbosity(logging.WARNING)
+    try:
+        main()
+    except TfSynflowError as error:
+        _print_error(error)
+        return 1
+    return 0
+
+
+def _print_error(message: object) -> None:
+    print(f"{os.path.basename(sys.argv[0])}: error: {message}", file=sys.stderr)
+
+
+def _show_own_flags_in_help(module: str) -> None:
+    """The help of absl shows the flags of sys.argv[0], which a console script does not define."""
+    for flag in flags.FLAGS.get_flags_for_module(module):
+        flags.FLAGS.register_key_flag_for_module(sys.argv[0], flag)
+    sys.modules["__main__"].__doc__ = sys.modules[module].__doc__

@@ -1,0 +1,93 @@
+"""Model files of either Keras: read whichever it is, write whole or not at all."""
+
+import json
+import os
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from tf_synflow.errors import ModelError, OutputError, TfSynflowError
+
+SUFFIXES = (".keras", ".h5", "")
+
+
+def load(path: str) -> Any:
+    """Loads a `.keras` or `.h5` file or a SavedModel folder; pruned models too.
+
+    Raises:
+      OutputError: There is no such file or folder.
+      ModelError: It is not a model, or damaged.
+    """
+    import tf_synflow
+    from tf_synflow import compat
+
+    try:
+        if _is_keras_3(Path(path)):
+            return compat.keras().saving.load_model(path, compile=False)
+        return tf_synflow.load_model(path, compile=False)
+    except TfSynflowError:
+        raise
+    except Exception as error:  # Keras raises whatever its reading trips over
+        raise ModelError(
+            f"{path!r} could not be read as a model ({type(error).__name__}: "
+            f"{str(error).splitlines()[0] if str(error) else 'no message'}); expected a .keras or "
+            ".h5 file or a SavedModel folder, with all custom layers registered. It may be "
+            "truncated, or something else."
+        ) from error
+
+
+def check_free(path: str, suffixes: tuple[str, ...]) -> None:
+    """Checks, before anything long is done, that a path can be written and is free.
+
+    Raises:
+      OutputError: It exists, has another suffix, or its folder is missing or not writable.
+    """
+    target = Path(path)
+    if target.suffix not in suffixes:
+        expected = ", ".join(suffix or "none (a SavedModel folder)" for suffix in suffixes)
+        raise OutputError(
+            f"Output {path!r} received with suffix {target.suffix!r}; expected one of: {expected}."
+        )
+    if target.exists():
+        raise OutputError(
+            f"Output {path!r} exists already; expected a path that is free. Choose another, or "
+            "remove it."
+        )
+    if not target.parent.is_dir() or not os.access(target.parent, os.W_OK):
+        raise OutputError(
+            f"Output folder {str(target.parent)!r} is missing or not writable; expected one that "
+            "exists and can be written to."
+        )
+
+
+def save(model: Any, path: str) -> None:
+    """Saves a model; the file or folder appears whole or not at all."""
+    target = Path(path)
+    temporary = target.with_name(f".{os.getpid()}.{target.name}")
+    try:
+        model.save(temporary)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise OutputError(
+            f"Model could not be written to {path!r} ({error}); expected a writable folder with "
+            "enough room. Nothing was left there."
+        ) from error
+    finally:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        temporary.unlink(missing_ok=True)
+
+
+def _is_keras_3(path: Path) -> bool:
+    if path.suffix == ".keras" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            version = json.loads(archive.read("metadata.json"))["keras_version"]
+    elif path.suffix == ".h5" and path.exists():
+        import h5py
+
+        with h5py.File(path) as file:
+            version = file.attrs.get("keras_version", "2")
+    else:
+        return False
+    return str(version).startswith("3")

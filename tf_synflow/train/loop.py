@@ -1,0 +1,185 @@
+"""The run: data → model → masks → training → plain model → export → report."""
+
+import json
+import math
+import sys
+import time
+from dataclasses import dataclass
+
+import tf_synflow
+from tf_synflow import compat
+from tf_synflow.train import data as data_sets
+from tf_synflow.train import models, optimizers
+from tf_synflow.train.config import TrainConfig
+from tf_synflow.train.pruning_schedule import make_schedule
+from tf_synflow.train.report import Report
+from tf_synflow.train.run_folder import RunFolder
+
+KEPT_CHECKPOINTS = 2
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network: the plain float32 model, its test accuracy, and its epochs."""
+
+    model: object
+    accuracy: float
+    epochs: list[dict]
+
+
+def run(
+    config: TrainConfig, output_dir: str, *, resume: bool = False, verbose: bool = True
+) -> Report:
+    """Prunes at initialization, trains, and leaves everything in a folder.
+
+    Args:
+      config: The run.
+      output_dir: A new or empty folder; with `resume`, the folder of this same run.
+      resume: Go on after the last checkpoint, with the masks on file.
+      verbose: Show progress.
+
+    Returns:
+      The report, which is also in the folder.
+
+    Raises:
+      OutputError: The folder holds something else or cannot be written.
+      DataError, QuantityError, UnknownNameError, LayerCollapseError, ...: See `tf_synflow.errors`.
+
+    Example:
+      >>> report = run(TrainConfig(data="digits", model="mlp", epochs=2), "/tmp/digits")
+      >>> print(report)
+    """
+    optimizers.check(config)
+    folder = RunFolder(output_dir)
+    folder.check(config, resume=resume)
+    data = data_sets.load(
+        config.data,
+        data_dir=config.data_dir,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        augment=config.augment,
+        image_size=config.image_size,
+        verbose=verbose,
+    )
+    masks = _masks(config, data, folder, verbose) if config.compression != 1 else None
+    model = _build(config, data, config.mixed_precision)
+    summary = None
+    if masks is not None:
+        model = tf_synflow.apply_masks(model, masks, allow_collapse=config.allow_collapse)
+        summary = tf_synflow.summary(model)
+    # Claimed only now: a run that cannot start leaves no folder behind.
+    folder.claim(config, masks)
+    dense = None
+    if config.compare_dense and masks is not None:
+        twin = _build(config, data, config.mixed_precision)
+        dense = _train(config, data, twin, folder.dense, verbose)
+    trained = _train(config, data, model, folder, verbose)
+    exported = None
+    if config.export:
+        samples, _ = next(iter(data.test_batches()))
+        exported = tf_synflow.export_tflite(trained.model, folder.tflite, samples=samples.numpy())
+    report = Report.of(config, data, folder, summary, trained, dense, exported)
+    folder.write("report.json", json.dumps(report.to_dict(), indent=2) + "\n")
+    folder.write("report.txt", str(report) + "\n")
+    return report
+
+
+def _masks(config: TrainConfig, data: data_sets.Data, folder: RunFolder, verbose: bool):
+    """The masks on file; computed if there are none."""
+    if folder.masks.exists():
+        return tf_synflow.Masks.load(folder.masks)
+    return tf_synflow.compute_masks(
+        _build(config, data, "float32"),
+        config.compression,
+        scorer=config.scorer,
+        schedule=make_schedule(config.compression, config.scorer, config.rounds, config.schedule),
+        scope=config.scope,
+        seed=config.seed,
+        verbose=verbose,
+    )
+
+
+def _build(config: TrainConfig, data: data_sets.Data, dtype: str):
+    return models.build(
+        config.model,
+        input_shape=data.input_shape,
+        num_classes=data.num_classes,
+        width=config.width,
+        keras=compat.tf_keras(),
+        seed=config.seed,
+        dtype=dtype,
+    )
+
+
+def _train(
+    config: TrainConfig, data: data_sets.Data, model, folder: RunFolder, verbose: bool
+) -> Trained:
+    """Trains one network, from its last checkpoint if there is one."""
+    import tensorflow as tf
+
+    keras = compat.tf_keras()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(
+        optimizers.make_optimizer(config, data.steps_per_epoch),
+        loss,
+        metrics=["accuracy"],
+        steps_per_execution=config.steps_per_execution,
+        jit_compile=False,
+    )
+    model.optimizer.build(model.trainable_variables)
+    manager = tf.train.CheckpointManager(
+        tf.train.Checkpoint(model=model),
+        str(folder.checkpoints),
+        max_to_keep=KEPT_CHECKPOINTS,
+        checkpoint_name="epoch",
+    )
+    done = 0
+    if manager.latest_checkpoint:
+        done = int(manager.latest_checkpoint.rsplit("-", 1)[1])
+        manager.checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+    folder.cut_metrics(done)
+    if verbose:
+        print(f"\n{folder.path}: {done} of {config.epochs} epochs done", flush=True)
+    if done < config.epochs:
+        model.fit(
+            data.train_batches(first_epoch=done),
+            steps_per_epoch=data.steps_per_epoch,
+            initial_epoch=done,
+            epochs=config.epochs,
+            validation_data=data.test_batches(),
+            callbacks=[
+                _recorder(folder, manager),
+                keras.callbacks.TensorBoard(str(folder.tensorboard), write_graph=False),
+            ],
+            # A bar that redraws itself is for terminals; a log gets a line an epoch.
+            verbose=(1 if sys.stdout.isatty() else 2) if verbose else 0,
+        )
+    # What ships is float32, whatever precision it was trained in.
+    final = _build(config, data, "float32")
+    final.set_weights(tf_synflow.strip_pruning(model).get_weights())
+    final.compile(loss=loss, metrics=["accuracy"])
+    _, accuracy = final.evaluate(data.test_batches(), verbose=0)
+    final.save(folder.model)
+    return Trained(final, accuracy, folder.read_metrics())
+
+
+def _recorder(folder: RunFolder, manager):
+    """A callback that files metrics and state after each epoch."""
+    keras = compat.tf_keras()
+
+    class Recorder(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            self.started = time.monotonic()
+
+        def on_epoch_end(self, epoch, logs=None):
+            numbers = {
+                name.replace("val_", "test_"): value if math.isfinite(value) else None
+                for name, value in ((name, float(value)) for name, value in logs.items())
+            }
+            numbers["learning_rate"] = float(self.model.optimizer.learning_rate)
+            seconds = round(time.monotonic() - self.started, 3)
+            # Metrics first: a kill between the two repeats the epoch, and its line is cut then.
+            folder.append_metrics({"epoch": epoch + 1, **numbers, "seconds": seconds})
+            manager.save(checkpoint_number=epoch + 1)
+
+    return Recorder()

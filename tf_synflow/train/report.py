@@ -1,0 +1,86 @@
+"""The report of a run: dense against pruned, in a table a person can read."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from tf_synflow.train.config import TrainConfig
+
+
+@dataclass(frozen=True)
+class Report:
+    """What a run found; `str()` is the table, `to_dict()` the same for machines."""
+
+    values: dict[str, Any]
+    layers: str
+    export: str
+
+    @classmethod
+    def of(cls, config: TrainConfig, data, folder, summary, trained, dense, exported) -> "Report":
+        """Collects the report of a finished run; `summary`, `dense`, `exported` may be None."""
+        mean, deviation = data.normalisation
+        values = {
+            "config": config.__dict__,
+            "data": data.provenance,
+            "normalisation": {"mean": mean.tolist(), "deviation": deviation.tolist()},
+            "output_dir": str(folder.path),
+            "pruned" if summary else "dense": _network(trained, summary),
+        }
+        if dense is not None:
+            values["dense"] = _network(dense, None)
+        if summary is not None:
+            values["masks"] = summary.to_dict()
+        if exported is not None:
+            values["export"] = exported.to_dict()
+        return cls(values, str(summary or ""), str(exported or ""))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as plain Python values."""
+        return self.values
+
+    def __str__(self) -> str:
+        config = self.values["config"]
+        networks = [name for name in ("dense", "pruned") if name in self.values]
+        rows = [
+            ("", *networks),
+            ("test accuracy", *(f"{self.values[n]['accuracy']:.2%}" for n in networks)),
+            ("best epoch's", *(f"{self.values[n]['best_accuracy']:.2%}" for n in networks)),
+            ("weights", *(f"{self.values[n]['weights']:,}" for n in networks)),
+            ("training, s", *(f"{self.values[n]['seconds']:.0f}" for n in networks)),
+        ]
+        if "export" in self.values:
+            file = self.values["export"]
+            sizes = {"dense": file["dense_bytes"], "pruned": file["file_bytes"]}
+            rows.append(("TFLite file, bytes", *(f"{sizes[name]:,}" for name in networks)))
+        parts = [
+            f"{config['model']} on {config['data']}, {config['scorer']} "
+            f"{config['compression']:g}x, {config['epochs']} epochs, seed {config['seed']}",
+            _table(rows),
+        ]
+        if self.layers:
+            parts.append(self.layers)
+        if self.export:
+            parts.append(self.export)
+        parts.append(f"Data: {self.values['data']}\nEverything is in {self.values['output_dir']}")
+        return "\n\n".join(parts)
+
+
+def _network(trained, summary) -> dict[str, Any]:
+    parameters = trained.model.count_params()
+    return {
+        "accuracy": trained.accuracy,
+        "best_accuracy": max((line["test_accuracy"] or 0.0) for line in trained.epochs),
+        "weights": parameters - (summary.size - summary.kept if summary else 0),
+        "seconds": sum(line["seconds"] for line in trained.epochs),
+        "epochs": len(trained.epochs),
+    }
+
+
+def _table(rows: list[tuple[str, ...]]) -> str:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(
+            cell.ljust(width) if column == 0 else cell.rjust(width)
+            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
