@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from tf_synflow import densities, errors, inject, quantities, rounds, scores, version
+from tf_synflow.flow import weights
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.weights import Prunable
 from tf_synflow.masks.masks import Masks
@@ -155,7 +156,7 @@ def compute_masks(
         "schedule": plan,
         "scope": scope,
         "ties": ties,
-        "seed": seed,
+        "seed": None if seed is None else int(seed),
         "versions": version.versions(),
     }
     return Masks(arrays, info)
@@ -184,8 +185,8 @@ def apply_masks(
     """
     inject.check_can_wrap(model, wrapper)
     masks = masks if isinstance(masks, Masks) else Masks(masks)
+    masks.check_fits({name: weight.shape for name, weight in weights.all_weights(model).items()})
     network = Network(model, prunable=lambda name: name in masks)
-    masks.check_fits({name: weight.shape for name, weight in network.weights.items()})
     if not allow_collapse and not network.has_flow(masks):
         empty = [name for name, mask in masks.items() if not mask.any()]
         raise errors.LayerCollapseError(

@@ -4,6 +4,8 @@ Every error derives from `TfSynflowError`, and from the built-in exception that 
 never heard of this package would catch (`ValueError`, `TypeError`, `OSError`, ...).
 """
 
+from collections.abc import Iterable
+
 
 class TfSynflowError(Exception):
     """Base of all errors raised on purpose by tf_synflow."""
@@ -16,14 +18,14 @@ class QuantityError(TfSynflowError, ValueError):
 class UnknownNameError(TfSynflowError, ValueError):
     """A name (scorer, scope, schedule, model, data set, ...) that is not registered."""
 
-    def __init__(self, kind: str, received: object, known):
+    def __init__(self, kind: str, received: object, known: Iterable[str]):
         super().__init__(
             f"Unknown {kind}: received {received!r}; expected one of {', '.join(sorted(known))}."
         )
 
 
 class ModelError(TfSynflowError, ValueError):
-    """A model that cannot be pruned as it is: not built, input shape unknown, wrong kind of object."""
+    """A model that cannot be pruned as it is: not built, unknown input shape, another kind."""
 
 
 class UnsupportedLayerError(ModelError):

@@ -107,11 +107,16 @@ class Summary:
 
     def to_dict(self) -> dict[str, Any]:
         """The same, ready for JSON."""
+        rows = [{**dataclasses.asdict(row), "shape": list(row.shape)} for row in self.rows]
+        for row in rows:
+            if not np.isfinite(row["log2_score"]):  # JSON has no infinity
+                row["log2_score"] = None
         return {
-            "rows": [{**dataclasses.asdict(row), "shape": list(row.shape)} for row in self.rows],
+            "rows": rows,
             "size": self.size,
             "kept": self.kept,
             "density": self.density,
+            "compression": self.compression if self.kept else None,
             "effective_density": self.effective_density,
             "flops": self.flops,
             "dense_flops": self.dense_flops,

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 import numpy as np
-import tqdm
 
+from tf_synflow import progress
 from tf_synflow.flow.network import Network
 from tf_synflow.masks.select import select
 from tf_synflow.scores import Scorer
@@ -33,17 +33,12 @@ def prune(
 
     Raises:
       ScoreError: scores that cannot be ranked; names the weight.
+      UnknownNameError: an unknown scope, kind of ties or verbosity.
     """
     masks = {name: np.ones(shape, bool) for name, shape in network.prunable_shapes.items()}
     score = scorer.bind(network)
-    progress = tqdm.tqdm(
-        densities,
-        desc=scorer.name,
-        unit="round",
-        disable=verbose is False,
-        delay=2 if verbose == "auto" else 0,
-        leave=False,
-    )
-    for density in progress:
+    for density in progress.bar(
+        densities, desc=scorer.name, unit="round", verbose=verbose, leave=False
+    ):
         masks = select(score(masks).check(masks), masks, density, scope, ties)
     return masks

@@ -1,5 +1,7 @@
 """SynFlowPruningSchedule: the rounds of pruning at initialization, as TFMOT knows a schedule."""
 
+from typing import Any
+
 import tensorflow as tf
 
 from tf_synflow import compat, densities, quantities
@@ -37,7 +39,7 @@ class SynFlowPruningSchedule(compat.tfmot().sparsity.keras.PruningSchedule):
         """The density after each round, in (0, 1]."""
         return densities.densities(self.compression, self.rounds, self.kind)
 
-    def __call__(self, step) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, step: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """TFMOT's question at a training step: (update the masks?, sparsity)."""
         del step
         # Tensors, for TFMOT feeds them to tf.cond; a Python bool raises there.
@@ -53,3 +55,8 @@ class SynFlowPruningSchedule(compat.tfmot().sparsity.keras.PruningSchedule):
                 "kind": self.kind,
             },
         }
+
+    @classmethod
+    def from_config(cls, config: dict) -> "SynFlowPruningSchedule":
+        """Of the nested form, as tf_keras hands it over, or of the arguments, as TFMOT does."""
+        return cls(**config.get("config", config))

@@ -1,7 +1,7 @@
 """The network of |θ|: R = 1ᵀ(∏|θ|)1 of a Keras model, as a function of its weights."""
 
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -70,7 +70,7 @@ class Network:
                     f"weight {name!r}: received {broken} values that are NaN or infinite among "
                     f"{value.size}; expected finite ones. Load or initialize the model again."
                 )
-            if name in self.prunable and not value.any():
+            if name in self.prunable and not (value.any() or weights.is_additive(name)):
                 raise errors.WeightsError(
                     f"weight {name!r}: received zeros throughout; expected initialized values, "
                     "for nothing flows through zeros. Initialize the layer, or leave it out with "
@@ -85,7 +85,9 @@ class Network:
         """
         return add([x.linear(tf.reduce_sum) for x in self.outputs(theta)])
 
-    def outputs(self, theta: Mapping[str, tf.Tensor], observe=None) -> list[FlowTensor]:
+    def outputs(
+        self, theta: Mapping[str, tf.Tensor], observe: Callable[[Any, str, Any], None] | None = None
+    ) -> list[FlowTensor]:
         """The flow at each output.
 
         Args:
@@ -124,16 +126,13 @@ class Network:
         """|θ| with one for every kept weight and zero for additive terms: R counts the paths."""
         theta = {}
         for name, weight in self.weights.items():
-            if name in masks:
-                theta[name] = tf.constant(masks[name], tf.float64)
-            elif name.split("/")[-1] in _ADDITIVE:
+            if weights.is_additive(name):
                 theta[name] = tf.zeros(weight.shape, tf.float64)
+            elif name in masks:
+                theta[name] = tf.constant(masks[name], tf.float64)
             else:
                 theta[name] = tf.constant(np.abs(weight.value()))
         return theta
-
-
-_ADDITIVE = ("bias", "beta", "moving_mean")
 
 
 class _Theta(types.SimpleNamespace):
@@ -144,4 +143,4 @@ class _Theta(types.SimpleNamespace):
 
     def __getattr__(self, attribute: str) -> tf.Tensor | None:
         variable = getattr(self._layer, attribute, None)
-        return None if variable is None else self._by_variable[id(variable)]
+        return self._by_variable.get(id(variable))

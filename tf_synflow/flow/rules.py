@@ -57,12 +57,12 @@ def rule_of(layer: Any) -> Rule:
     for key in _keys_of(layer):
         if key in _RULES:
             return _RULES[key]
-    name = type(layer).__name__
+    key = _keys_of(layer)[0]
     raise errors.UnsupportedLayerError(
-        f"layer {layer.name!r}: received a {name} ({_keys_of(layer)[0]!s}), which has no flow "
-        "rule; expected a layer whose effect on the flow is known. Register one:\n"
-        f"    @tf_synflow.flow_rule({name})\n"
-        f"    def {name.lower()}(layer, theta, x):\n"
+        f"layer {layer.name!r}: received {key!r}, which has no flow rule; expected a layer or op "
+        "whose effect on the flow is known. Register one:\n"
+        f"    @tf_synflow.flow_rule({key.__name__ if isinstance(key, type) else repr(key)})\n"
+        "    def rule(layer, theta, x):\n"
         "        return x.linear(lambda value: ...)  # the layer with |theta| for its weights"
     )
 
@@ -201,7 +201,8 @@ def prelu(layer: Any, theta: Any, x: FlowTensor) -> FlowTensor:
 )  # fmt: skip
 def itself(layer: Any, theta: Any, x: FlowTensor) -> FlowTensor:
     """A layer without weights that is linear, or a maximum: its own `call`, without autocast."""
-    return x.linear(layer.call)
+    # Some resize in float32 whatever they are given.
+    return x.linear(lambda value: tf.cast(layer.call(value), value.dtype))
 
 
 @flow_rule(

@@ -18,6 +18,9 @@ PRUNABLE_BY_DEFAULT = (
     "embeddings",
 )
 
+# Terms that are added to the flow and need no input; zero is what they are initialized to.
+ADDITIVE = ("bias", "beta", "moving_mean")
+
 Prunable = Callable[[str], bool] | str | Sequence[str] | None
 
 
@@ -43,6 +46,11 @@ class Weight:
     def value(self) -> np.ndarray:
         """A float64 copy of the variable."""
         return np.array(self.variable.numpy(), np.float64)
+
+
+def is_additive(name: str) -> bool:
+    """Whether a weight is added to the flow, as a bias is, rather than multiplied with it."""
+    return name.split("/")[-1] in ADDITIVE
 
 
 def unwrap(layer: Any) -> Any:

@@ -89,7 +89,8 @@ def masks_of(model: Any) -> Masks:
 def load_model(path: Any, **kwargs: Any) -> Any:
     """Loads a saved pruned model: tf_keras' own `load_model`, knowing the pruning wrapper.
 
-    A new process needs it for `.h5` and SavedModel, whose files do not say where a class lives.
+    A new process needs it whatever the format: tf_keras looks for the wrapper among the classes
+    it knows already.
 
     Args:
       path: a `.keras` or `.h5` file or a SavedModel folder.

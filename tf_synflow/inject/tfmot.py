@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_synflow import compat
+from tf_synflow import compat, errors
 from tf_synflow.flow import weights
 from tf_synflow.masks.masks import Masks
 from tf_synflow.schedule import SynFlowPruningSchedule
@@ -45,6 +45,12 @@ class PruneLowMagnitude(type(_sparsity.prune_low_magnitude(_keras.layers.Dense(1
         kwargs.setdefault("dtype", layer._dtype_policy)
         schedule = pruning_schedule or SynFlowPruningSchedule(compression=1, rounds=1)
         super().__init__(layer, pruning_schedule=schedule, **kwargs)
+        # Keras asks the layer that it calls, which is the wrapper.
+        self.supports_masking = layer.supports_masking
+        self._activity_regularizer = layer._activity_regularizer
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Any:
+        return self.layer.compute_mask(inputs, mask)
 
     def add_weight(self, name: str | None = None, *args: Any, **kwargs: Any) -> Any:
         # TFMOT calls every mask "mask", and HDF5 takes a name once.
@@ -54,6 +60,8 @@ class PruneLowMagnitude(type(_sparsity.prune_low_magnitude(_keras.layers.Dense(1
     def call(self, inputs: Any, training: Any = None, **kwargs: Any) -> Any:
         if self.layer._expects_training_arg:
             kwargs["training"] = training
+        if not self.layer._expects_mask_arg:
+            kwargs.pop("mask", None)
         with self._masked_weights():
             return self.layer.call(inputs, **kwargs)
 
@@ -79,11 +87,22 @@ class PruneLowMagnitude(type(_sparsity.prune_low_magnitude(_keras.layers.Dense(1
 def inject(model: Any, masks: Masks) -> Any:
     """A copy of the model whose layers with masks are wrapped, and masked weights zero."""
     by_layer: dict[int, dict[str, np.ndarray]] = {}
+    whole_layers = {id(layer) for layer in weights.leaves(model)}
     for name, weight in weights.all_weights(model).items():
         if name in masks:
-            attribute = next(a for a, v in vars(weight.layer).items() if v is weight.variable)
-            by_layer.setdefault(id(weight.layer), {})[attribute] = masks[name]
-    plan = masks.info.get("schedule") or {"compression": max(masks.compression, 1.0), "rounds": 1}
+            attributes = [a for a, v in vars(weight.layer).items() if v is weight.variable]
+            if id(weight.layer) not in whole_layers or not attributes:
+                raise errors.UnsupportedLayerError(
+                    f"weight {name!r}: received a mask for a weight inside another layer "
+                    f"({type(weight.layer).__name__} {weight.layer.name!r}), or one that is no "
+                    "attribute of its layer; expected an attribute of a layer of the model, which "
+                    "can be wrapped. Leave the weight out with prunable=."
+                )
+            by_layer.setdefault(id(weight.layer), {})[attributes[0]] = masks[name]
+    plan = masks.info.get("schedule") or {
+        "compression": masks.size / max(masks.kept, 1),
+        "rounds": 1,
+    }
 
     def wrap(original: Any, copy: Any) -> Any:
         if id(original) not in by_layer:
@@ -128,7 +147,8 @@ def masks_of(model: Any) -> Masks:
         for name, weight in weights.all_weights(model).items()
         if id(weight.variable) in found
     }
-    plans = [wrapper.pruning_schedule.get_config()["config"] for _, wrapper in found.values()]
+    schedules = [wrapper.pruning_schedule for _, wrapper in found.values()]
+    plans = [s.get_config()["config"] for s in schedules if isinstance(s, SynFlowPruningSchedule)]
     return Masks(arrays, {"schedule": plans[0]} if plans else {})
 
 

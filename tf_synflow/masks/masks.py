@@ -4,7 +4,6 @@ import json
 import os
 import pathlib
 import tempfile
-import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -34,6 +33,11 @@ class Masks(Mapping[str, np.ndarray]):
     """
 
     def __init__(self, arrays: Mapping[str, Any], info: Mapping[str, Any] | None = None):
+        if not isinstance(arrays, Mapping):
+            raise errors.MaskError(
+                f"masks: received {type(arrays).__name__}; expected a mapping from weight name to "
+                "0/1 array. A mask file is read by Masks.load(path)."
+            )
         if not arrays:
             raise errors.MaskError("masks: received none; expected at least one array.")
         self._arrays = {name: _as_mask(name, array) for name, array in arrays.items()}
@@ -129,18 +133,20 @@ class Masks(Mapping[str, np.ndarray]):
           OutputError: the folder is missing or cannot be written.
         """
         path = pathlib.Path(path)
-        header = {
-            "schema": SCHEMA,
-            "tf_synflow": version.__version__,
-            "shapes": {name: list(mask.shape) for name, mask in self.items()},
-            "info": self.info,
-        }
+        header = json.dumps(
+            {
+                "schema": SCHEMA,
+                "tf_synflow": version.__version__,
+                "shapes": {name: list(mask.shape) for name, mask in self.items()},
+                "info": self.info,
+            }
+        )
         temporary = None
         try:
             with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
                 temporary = file.name
                 bits = {f"bits/{name}": np.packbits(mask) for name, mask in self.items()}
-                np.savez_compressed(file, header=np.array(json.dumps(header)), **bits)
+                np.savez_compressed(file, header=np.array(header), **bits)
             os.replace(temporary, path)
         except OSError as error:
             if temporary:
@@ -181,10 +187,7 @@ class Masks(Mapping[str, np.ndarray]):
             raise errors.MaskFileError(
                 f"mask file {str(path)!r} does not exist; expected one written by Masks.save."
             ) from error
-        except (
-            OSError, ValueError, KeyError, TypeError, EOFError, AttributeError,
-            zipfile.BadZipFile, zipfile.zlib.error, NotImplementedError,
-        ) as error:  # fmt: skip
+        except Exception as error:  # whatever zipfile, zlib, json or NumPy make of foreign bytes
             raise errors.MaskFileError(
                 f"mask file {str(path)!r} could not be read ({error or type(error).__name__}); "
                 "expected a whole file written by Masks.save. It may be truncated, or something "

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 import numpy as np
 
 from tf_synflow import errors
+from tf_synflow.flow import weights
 from tf_synflow.flow.network import Network
 
 ScoreFunction = Callable[[Mapping[str, np.ndarray]], "Scores"]
@@ -21,6 +22,11 @@ class Scores(Mapping[str, np.ndarray]):
       arrays: by weight name, of the weight's shape.
       log2_scale: the exponent they were computed with; folded into the arrays where they can
         hold it.
+
+    Example:
+      >>> scores = Scores({"d/kernel": np.array([1.0, 2.0])}, log2_scale=3)
+      >>> scores["d/kernel"], scores.log2_scale
+      (array([ 8., 16.]), 0)
     """
 
     def __init__(self, arrays: Mapping[str, np.ndarray], log2_scale: float = 0.0):
@@ -55,7 +61,7 @@ class Scores(Mapping[str, np.ndarray]):
                     f"scores of {name!r}: received {broken} of {array.size} NaN or infinite; "
                     "expected finite ones. Score in float64: scorer=SynFlow(dtype='float64')."
                 )
-            if not array.any() and masks[name].all():
+            if not (array.any() or weights.is_additive(name)) and masks[name].all():
                 raise errors.ScoreError(
                     f"scores of {name!r}: received zeros throughout; expected flow through every "
                     "prunable weight. Something after or before the layer stops the flow (zero "

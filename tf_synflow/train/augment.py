@@ -1,9 +1,11 @@
 """Standard CIFAR augmentation, a whole batch at a time."""
 
+from typing import Any
+
 PADDING = 4
 
 
-def crop_and_flip(images, seed):
+def crop_and_flip(images: Any, seed: Any) -> Any:
     """Pads by 4 black pixels, crops back at a random place, mirrors with probability one half.
 
     Args:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -72,7 +73,7 @@ class Data:
         variance = counts @ levels**2 / counts.sum(axis=1) - mean**2
         return mean.astype(np.float32), np.sqrt(np.maximum(variance, 1.0)).astype(np.float32)
 
-    def train_batches(self, first_epoch: int = 0):
+    def train_batches(self, first_epoch: int = 0) -> Any:
         """Endless batches of (images float32, labels int64), `steps_per_epoch` of them an epoch.
 
         The batches of an epoch depend on the seed and the epoch's number alone, so a run that is
@@ -102,7 +103,7 @@ class Data:
         batches = epochs.flat_map(indices_of)
         return batches.map(batch_of, num_parallel_calls=tf.data.AUTOTUNE).prefetch(4)
 
-    def test_batches(self):
+    def test_batches(self) -> Any:
         """All test images once, in order."""
         import tensorflow as tf
 

@@ -2,13 +2,14 @@
 
 import functools
 import math
+from typing import Any
 
 from tf_synflow import compat
 from tf_synflow.errors import QuantityError, UnknownNameError
 from tf_synflow.train.config import LEARNING_RATE_SCHEDULES, OPTIMIZERS, TrainConfig
 
 
-def make_optimizer(config: TrainConfig, steps_per_epoch: int):
+def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> Any:
     """The tf_keras optimizer of a run.
 
     `sgd` (Nesterov momentum 0.9) and `adam` take weight decay as the paper does: λθ is added to

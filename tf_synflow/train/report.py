@@ -15,7 +15,16 @@ class Report:
     export: str
 
     @classmethod
-    def of(cls, config: TrainConfig, data, folder, summary, trained, dense, exported) -> "Report":
+    def of(
+        cls,
+        config: TrainConfig,
+        data: Any,
+        folder: Any,
+        summary: Any,
+        trained: Any,
+        dense: Any,
+        exported: Any,
+    ) -> "Report":
         """Collects the report of a finished run; `summary`, `dense`, `exported` may be None."""
         mean, deviation = data.normalisation
         values = {

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tf_synflow import version
 from tf_synflow.errors import OutputError
+from tf_synflow.masks.masks import Masks
 from tf_synflow.train.config import TrainConfig
 
 _CONFIG = "config.json"
@@ -69,7 +70,7 @@ class RunFolder:
             self._check_free()
         self._check_writable()
 
-    def claim(self, config: TrainConfig, masks) -> None:
+    def claim(self, config: TrainConfig, masks: Masks | None) -> None:
         """Files what the run was asked and its masks, unless they are there already."""
         if (self.path / _CONFIG).exists():
             return

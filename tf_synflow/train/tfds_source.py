@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from tf_synflow import progress
 from tf_synflow.errors import DataError, UnknownNameError
 
 # Sets are kept decoded in memory, so that an epoch costs no decoding.
@@ -148,9 +149,10 @@ def _splits(builder) -> tuple[str, str]:
     return "train[:80%]", "train[80%:]"
 
 
-def _read_split(builder, split: str, shape: tuple[int, int, int], image_size: int | None, verbose):
+def _read_split(
+    builder, split: str, shape: tuple[int, int, int], image_size: int | None, verbose: bool
+):
     import tensorflow as tf
-    from tqdm import tqdm
 
     count = builder.info.splits[split].num_examples
     if count * int(np.prod(shape)) > MEMORY_LIMIT_BYTES:
@@ -173,7 +175,8 @@ def _read_split(builder, split: str, shape: tuple[int, int, int], image_size: in
     try:
         records = builder.as_dataset(split=split)
         records = records.map(image_and_label, num_parallel_calls=tf.data.AUTOTUNE)
-        with tqdm(total=count, desc=f"Reading {builder.name} {split}", disable=not verbose) as bar:
+        title = f"Reading {builder.name} {split}"
+        with progress.bar(total=count, desc=title, verbose=verbose and "auto") as bar:
             for batch_images, batch_labels in records.batch(READ_BATCH).as_numpy_iterator():
                 end = filled + len(batch_images)
                 images[filled:end] = batch_images

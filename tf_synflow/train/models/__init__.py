@@ -6,6 +6,7 @@ Every model is defined once, for either Keras, and ends in float32 logits.
 import importlib
 import pkgutil
 from types import ModuleType
+from typing import Any
 
 from tf_synflow.errors import ModelError, QuantityError
 from tf_synflow.train.models.layer_kit import LayerKit
@@ -29,7 +30,7 @@ def build(
     keras: ModuleType,
     seed: int = 0,
     dtype: str = "float32",
-):
+) -> Any:
     """Builds a model of the paper with freshly drawn weights.
 
     Args:

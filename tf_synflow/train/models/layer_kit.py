@@ -2,6 +2,7 @@
 
 import zlib
 from types import ModuleType
+from typing import Any
 
 MIN_CHANNELS = 8
 
@@ -24,8 +25,8 @@ class LayerKit:
         return max(MIN_CHANNELS, round(base * self._width))
 
     def conv(
-        self, x, filters: int, name: str, *, size: int = 3, stride: int = 1, bias: bool = True
-    ):
+        self, x: Any, filters: int, name: str, *, size: int = 3, stride: int = 1, bias: bool = True
+    ) -> Any:
         """Convolution that pads both sides by `size // 2`, as PyTorch does at any stride."""
         if stride > 1 and size > 1:
             # Keras' "same" would pad the right and bottom sides only.
@@ -44,40 +45,40 @@ class LayerKit:
             dtype=self._dtype,
         )(x)
 
-    def batch_norm(self, x, name: str):
+    def batch_norm(self, x: Any, name: str) -> Any:
         """Batch normalization with PyTorch's epsilon and momentum (its 0.1 is Keras' 0.9)."""
         return self.keras.layers.BatchNormalization(
             epsilon=1e-5, momentum=0.9, name=name, dtype=self._dtype
         )(x)
 
-    def relu(self, x, name: str):
+    def relu(self, x: Any, name: str) -> Any:
         return self.keras.layers.ReLU(name=name, dtype=self._dtype)(x)
 
-    def max_pool(self, x, name: str):
+    def max_pool(self, x: Any, name: str) -> Any:
         """2x2 maximum, stride 2."""
         return self.keras.layers.MaxPooling2D(2, name=name, dtype=self._dtype)(x)
 
-    def global_mean(self, x, name: str = "mean"):
+    def global_mean(self, x: Any, name: str = "mean") -> Any:
         return self.keras.layers.GlobalAveragePooling2D(name=name, dtype=self._dtype)(x)
 
-    def flatten(self, x, name: str = "flatten"):
+    def flatten(self, x: Any, name: str = "flatten") -> Any:
         return self.keras.layers.Flatten(name=name, dtype=self._dtype)(x)
 
-    def add(self, x, y, name: str):
+    def add(self, x: Any, y: Any, name: str) -> Any:
         return self.keras.layers.Add(name=name, dtype=self._dtype)([x, y])
 
-    def dense(self, x, units: int, name: str):
+    def dense(self, x: Any, units: int, name: str) -> Any:
         return self.keras.layers.Dense(
             units, kernel_initializer=self.he_normal(name), name=name, dtype=self._dtype
         )(x)
 
-    def head(self, x, num_classes: int):
+    def head(self, x: Any, num_classes: int) -> Any:
         """Logits in float32 under every policy."""
         return self.keras.layers.Dense(
             num_classes, kernel_initializer=self.he_normal("head"), name="head", dtype="float32"
         )(x)
 
-    def he_normal(self, name: str):
+    def he_normal(self, name: str) -> Any:
         """Normal with variance 2 / fan-in (He et al. 2015), not truncated, as in PyTorch.
 
         For every kernel, the head's too: so say the mean absolute weights that the paper published

@@ -1,11 +1,13 @@
 """The paper's fully connected network: five hidden layers of 100 units."""
 
+from typing import Any
+
 from tf_synflow.train.models.layer_kit import LayerKit
 from tf_synflow.train.models.registry import register
 
 
 @register("mlp")
-def mlp(kit: LayerKit, image, num_classes: int):
+def mlp(kit: LayerKit, image: Any, num_classes: int) -> Any:
     x = kit.flatten(image)
     for index in range(1, 6):
         x = kit.dense(x, kit.channels(100), f"dense{index}")

@@ -1,11 +1,13 @@
 """ResNet for CIFAR (He et al. 2016, section 4.2), with projection shortcuts as in the paper."""
 
+from typing import Any
+
 from tf_synflow.train.models.layer_kit import LayerKit
 from tf_synflow.train.models.registry import register
 
 
 @register("resnet20", min_size=4)
-def resnet20(kit: LayerKit, image, num_classes: int):
+def resnet20(kit: LayerKit, image: Any, num_classes: int) -> Any:
     x = _conv_bn(kit, image, kit.channels(16), "conv1")
     x = kit.relu(x, "conv1_relu")
     for stage, base in enumerate((16, 32, 64), start=1):

@@ -4,6 +4,8 @@ Four maximum poolings, then the mean over what is left (the paper's 2x2 average 
 and one dense layer.
 """
 
+from typing import Any
+
 from tf_synflow.train.models.layer_kit import LayerKit
 from tf_synflow.train.models.registry import register
 
@@ -14,12 +16,12 @@ MIN_SIZE = 16
 
 
 @register("vgg11_bn", min_size=MIN_SIZE)
-def vgg11_bn(kit: LayerKit, image, num_classes: int):
+def vgg11_bn(kit: LayerKit, image: Any, num_classes: int) -> Any:
     return _vgg(kit, image, num_classes, VGG11)
 
 
 @register("vgg16_bn", min_size=MIN_SIZE)
-def vgg16_bn(kit: LayerKit, image, num_classes: int):
+def vgg16_bn(kit: LayerKit, image: Any, num_classes: int) -> Any:
     return _vgg(kit, image, num_classes, VGG16)
 
 
