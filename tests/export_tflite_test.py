@@ -192,7 +192,7 @@ def test_paths_that_cannot_be_written(tmp_path):
 def test_a_write_that_fails_leaves_nothing(tmp_path):
     path = tmp_path / "model.tflite"
     # The disk is full for real: the temporary file that export opens is the full device.
-    temporary = tmp_path / f".model.tflite.{os.getpid()}.tmp"
+    temporary = tmp_path / f".{os.getpid()}.model.tflite"
     temporary.symlink_to("/dev/full")
     with pytest.raises(errors.OutputError, match="No space left"):
         export_tflite(mlp(keras), path)

@@ -2,11 +2,11 @@
 
 import json
 import os
-import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
 
+from tf_synflow import files
 from tf_synflow.errors import ModelError, OutputError, TfSynflowError
 
 SUFFIXES = (".keras", ".h5", "")
@@ -63,20 +63,8 @@ def check_free(path: str, suffixes: tuple[str, ...]) -> None:
 
 def save(model: Any, path: str) -> None:
     """Saves a model; the file or folder appears whole or not at all."""
-    target = Path(path)
-    temporary = target.with_name(f".{os.getpid()}.{target.name}")
-    try:
+    with files.whole(path) as temporary:
         model.save(temporary)
-        os.replace(temporary, target)
-    except OSError as error:
-        raise OutputError(
-            f"Model could not be written to {path!r} ({error}); expected a writable folder with "
-            "enough room. Nothing was left there."
-        ) from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
 
 
 def _is_keras_3(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tf_synflow import compat, errors
+from tf_synflow import compat, errors, files
 from tf_synflow.export.convert import convert
 from tf_synflow.export.prepare import prepared
 from tf_synflow.export.probes import probes
@@ -95,7 +95,8 @@ def export_tflite(
         notes=tuple(notes),
         versions=_versions(plain),
     )
-    _write(path, content)
+    with files.whole(path) as temporary:
+        temporary.write_bytes(content)
     return report
 
 
@@ -160,23 +161,6 @@ def _checked_batch(batch_size: Any, signature: Signature) -> int | None | Litera
             f"batch_size is {batch_size}; expected {fixed}, to which the model's input is fixed."
         )
     return batch_size
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """Writes the file whole, by way of a temporary one beside it, or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise errors.OutputError(
-            f"Could not write {len(content):,} bytes to {path} ({error}); expected a writable "
-            "folder with that much room. Nothing was left there."
-        ) from error
 
 
 def _versions(model: Any) -> dict[str, str]:

@@ -2,14 +2,12 @@
 
 import json
 import os
-import pathlib
-import tempfile
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_synflow import errors, version
+from tf_synflow import errors, files, version
 
 SCHEMA = "tf_synflow.masks/1"
 
@@ -132,7 +130,6 @@ class Masks(Mapping[str, np.ndarray]):
         Raises:
           OutputError: the folder is missing or cannot be written.
         """
-        path = pathlib.Path(path)
         header = json.dumps(
             {
                 "schema": SCHEMA,
@@ -141,20 +138,9 @@ class Masks(Mapping[str, np.ndarray]):
                 "info": self.info,
             }
         )
-        temporary = None
-        try:
-            with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-                temporary = file.name
-                bits = {f"bits/{name}": np.packbits(mask) for name, mask in self.items()}
-                np.savez_compressed(file, header=np.array(header), **bits)
-            os.replace(temporary, path)
-        except OSError as error:
-            if temporary:
-                pathlib.Path(temporary).unlink(missing_ok=True)
-            raise errors.OutputError(
-                f"masks could not be written to {str(path)!r} ({error}); expected a folder that "
-                "exists and can be written to."
-            ) from error
+        bits = {f"bits/{name}": np.packbits(mask) for name, mask in self.items()}
+        with files.whole(path) as temporary, open(temporary, "wb") as file:
+            np.savez_compressed(file, header=np.array(header), **bits)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Masks":

@@ -7,7 +7,7 @@ import platform
 import tempfile
 from pathlib import Path
 
-from tf_synflow import version
+from tf_synflow import files, version
 from tf_synflow.errors import OutputError
 from tf_synflow.masks.masks import Masks
 from tf_synflow.train.config import TrainConfig
@@ -108,10 +108,8 @@ class RunFolder:
     def write(self, name: str, text: str) -> Path:
         """Writes a text file of the folder, whole or not at all."""
         path = self.path / name
-        with tempfile.NamedTemporaryFile("w", dir=self.path, delete=False) as file:
-            file.write(text)
-        os.chmod(file.name, 0o644)
-        os.replace(file.name, path)
+        with files.whole(path) as temporary:
+            temporary.write_text(text)
         return path
 
     def _write_records(self, config: TrainConfig) -> None:

@@ -1,0 +1,52 @@
+"""Files that appear whole or not at all."""
+
+import pytest
+
+from tf_synflow import errors, files
+
+
+def test_a_file_takes_the_place_of_another(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with files.whole(path) as temporary:
+        assert temporary.suffix == path.suffix and temporary.parent == path.parent
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_folder(tmp_path):
+    with files.whole(tmp_path / "model") as temporary:
+        temporary.mkdir()
+        (temporary / "part").write_text("1")
+    assert (tmp_path / "model" / "part").read_text() == "1"
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_nothing_is_left_of_what_failed(folder, tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(KeyboardInterrupt), files.whole(path) as temporary:
+        temporary.mkdir() if folder else temporary.write_text("half")
+        raise KeyboardInterrupt
+    assert path.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_missing_folder(tmp_path):
+    path = tmp_path / "none" / "a.txt"
+    with (
+        pytest.raises(errors.OutputError, match=r"none/a\.txt.*No such file.*expected a folder"),
+        files.whole(path) as temporary,
+    ):
+        temporary.write_text("text")
+    assert not path.parent.exists()
+
+
+def test_a_full_disk(tmp_path):
+    path = tmp_path / "a.txt"
+    with pytest.raises(errors.OutputError, match="No space left"), files.whole(path) as temporary:
+        temporary.symlink_to("/dev/full")
+        temporary.write_bytes(bytes(10_000))
+    assert list(tmp_path.iterdir()) == []
