@@ -135,13 +135,13 @@ class Summary:
             shape = "×".join(map(str, row.shape))
             lines.append(
                 f"{row.name:{width}} {shape:>14} {row.kept:12,} {row.size:12,} "
-                f"{row.density:9.5f} {row.effective_density:9.5f} {row.flops / 1e6:9.3f} "
+                f"{row.density:9.4g} {row.effective_density:9.4g} {row.flops / 1e6:9.3f} "
                 f"{row.log2_score:10.2f}"
             )
         lines.append("-" * len(head))
         lines.append(
-            f"{'total':{width}} {'':>14} {self.kept:12,} {self.size:12,} {self.density:9.5f} "
-            f"{self.effective_density:9.5f} {self.flops / 1e6:9.3f}"
+            f"{'total':{width}} {'':>14} {self.kept:12,} {self.size:12,} {self.density:9.4g} "
+            f"{self.effective_density:9.4g} {self.flops / 1e6:9.3f}"
         )
         lines.append(
             f"compression {self.compression:.6g}×, FLOPs {self.flops / 1e6:.3f} M of "

@@ -91,9 +91,9 @@ class Masks(Mapping[str, np.ndarray]):
             shape = "×".join(map(str, mask.shape))
             kept = int(np.count_nonzero(mask))
             lines.append(
-                f"{name:{width}}  {shape:>18}  {kept:12,}  {mask.size:12,}  {kept / mask.size:.5f}"
+                f"{name:{width}}  {shape:>18}  {kept:12,}  {mask.size:12,}  {kept / mask.size:.4g}"
             )
-        total = f"{'total':{width}}  {'':>18}  {self.kept:12,}  {self.size:12,}  {self.density:.5f}"
+        total = f"{'total':{width}}  {'':>18}  {self.kept:12,}  {self.size:12,}  {self.density:.4g}"
         return "\n".join([*lines, total])
 
     def check_fits(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
