@@ -10,6 +10,7 @@ import tf_synflow
 from tf_synflow import errors
 from tf_synflow.flow import rules
 from tf_synflow.flow.network import Network
+from tf_synflow.flow.tensor import FlowTensor
 
 # (input shape, arguments of the layer): the layer stands between two dense ones without biases.
 NO_BIAS = {"use_bias": False}
@@ -40,10 +41,7 @@ LAYERS = [
     ("RMSNormalization", SERIES, {}),
     ("PReLU", IMAGE, {"shared_axes": [1, 2]}),
     *((f"{kind}Pooling{n}D", shape, {"pool_size": 2}) for kind in ("Max", "Average")
-      for n, shape in ((1, SERIES), (2, IMAGE))),
-    *(pytest.param(f"{kind}Pooling3D", VOLUME, {"pool_size": 2}, marks=pytest.mark.xfail(
-        reason="TensorFlow pools volumes in float32 only on the CPU", strict=True))
-      for kind in ("Max", "Average")),
+      for n, shape in ((1, SERIES), (2, IMAGE), (3, VOLUME))),
     *((f"Global{kind}Pooling{n}D", shape, {}) for kind in ("Max", "Average")
       for n, shape in ((1, SERIES), (2, IMAGE), (3, VOLUME))),
     ("MaxPooling2D", IMAGE, {"pool_size": 3, "strides": 2, "padding": "same"}),
@@ -212,3 +210,14 @@ def test_an_unknown_activation_says_what_to_do():
     model = tf_keras.Model(inputs, tf_keras.layers.Dense(3, activation=cube)(inputs))
     with pytest.raises(errors.UnsupportedLayerError, match="'cube'.*flow_rule"):
         tf_synflow.score(model)
+
+
+@pytest.mark.parametrize("kind", ["Max", "Average"])
+@pytest.mark.parametrize("padding", ["valid", "same"])
+@pytest.mark.parametrize("strides", [(1, 2, 3), (2, 2, 2)])
+def test_pooling_of_volumes_is_that_of_the_layer(kind, padding, strides):
+    layer = getattr(tf_keras.layers, f"{kind}Pooling3D")((2, 3, 2), strides, padding)
+    volume = np.random.default_rng(0).random((1, 5, 6, 7, 3), np.float32)
+    flow = rules.rule_of(layer)(layer, None, FlowTensor.of(tf.constant(volume, tf.float64)))
+    value = flow.value * 2.0**flow.log2_scale
+    np.testing.assert_allclose(value, layer(volume), rtol=1e-6)

@@ -194,8 +194,8 @@ def prelu(layer: Any, theta: Any, x: FlowTensor) -> FlowTensor:
 
 
 @flow_rule(
-    *(f"{kind}Pooling{n}D" for kind in ("Max", "Average", "GlobalMax", "GlobalAverage")
-      for n in (1, 2, 3)),
+    *(f"{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2)),
+    *(f"{kind}Pooling{n}D" for kind in ("GlobalMax", "GlobalAverage") for n in (1, 2, 3)),
     *(f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping", "UpSampling") for n in (1, 2, 3)),
     "Flatten", "Reshape", "Permute", "RepeatVector", "CenterCrop", "Resizing",
 )  # fmt: skip
@@ -203,6 +203,29 @@ def itself(layer: Any, theta: Any, x: FlowTensor) -> FlowTensor:
     """A layer without weights that is linear, or a maximum: its own `call`, without autocast."""
     # Some resize in float32 whatever they are given.
     return x.linear(lambda value: tf.cast(layer.call(value), value.dtype))
+
+
+def pooling_3d(pool: Callable[..., tf.Tensor]) -> Rule:
+    """A pooling over height and width, then one over depth: the CPU has no float64 one over all."""
+
+    def rule(layer: Any, theta: Any, x: FlowTensor) -> FlowTensor:
+        padding = layer.padding.upper()
+        (depth, *area), (depth_stride, *area_strides) = layer.pool_size, layer.strides
+
+        def op(value: tf.Tensor) -> tf.Tensor:
+            value = pool(value[0], area, area_strides, padding)
+            _, height, width, channels = value.shape
+            value = tf.reshape(value, [1, -1, height * width, channels])
+            value = pool(value, (depth, 1), (depth_stride, 1), padding)
+            return tf.reshape(value, [1, -1, height, width, channels])
+
+        return _channels_last(layer, x, op, None)
+
+    return rule
+
+
+flow_rule("MaxPooling3D")(pooling_3d(tf.nn.max_pool2d))
+flow_rule("AveragePooling3D")(pooling_3d(tf.nn.avg_pool2d))
 
 
 @flow_rule(

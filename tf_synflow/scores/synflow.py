@@ -39,9 +39,11 @@ class SynFlow(Scorer):
             name: tf.constant(np.abs(value), self.dtype) for name, value in network.values().items()
         }
 
-        @tf.function(autograph=False)
-        def flow_through(masks: Mapping[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-            kept = {n: absolute[n] * tf.cast(mask, self.dtype) for n, mask in masks.items()}
+        def flow_through(masks: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
+            kept = {
+                name: absolute[name] * tf.cast(mask, self.dtype)
+                for name, mask in zip(network.prunable, masks, strict=True)
+            }
             with tf.GradientTape() as tape:
                 tape.watch(kept)
                 flow = network({**absolute, **kept})
@@ -49,12 +51,19 @@ class SynFlow(Scorer):
             gradients = tape.gradient(
                 total, kept, unconnected_gradients=tf.UnconnectedGradients.ZERO
             )
-            return {n: kept[n] * gradients[n] for n in kept}, flow.log2_scale
+            return [kept[name] * gradients[name] for name in kept], flow.log2_scale
+
+        # One trace a network, kept as such: TensorFlow warns of a tf.function that is made anew.
+        shapes = network.prunable_shapes.values()
+        compiled = tf.function(flow_through, autograph=False).get_concrete_function(
+            [tf.TensorSpec(shape, tf.bool) for shape in shapes]
+        )
 
         def score(masks: Mapping[str, np.ndarray]) -> Scores:
-            arrays, log2_scale = flow_through({n: tf.constant(m) for n, m in masks.items()})
+            arrays, log2_scale = compiled([tf.constant(masks[name]) for name in network.prunable])
+            named = zip(network.prunable, arrays, strict=True)
             return Scores(
-                {n: a.numpy().astype(np.float64, copy=False) for n, a in arrays.items()},
+                {name: array.numpy().astype(np.float64, copy=False) for name, array in named},
                 float(log2_scale),
             )
 
