@@ -26,15 +26,15 @@ def convert(signature: Signature, batch_size: int | None | Literal["auto"] = "au
     twice. (Keras 3 through `from_concrete_functions` alone gives a file of variable handles.)
 
     Args:
-        signature: the model, by its named inputs and outputs.
-        batch_size: the batch in the file; None leaves it free; "auto" leaves it free where the
-            converter can, else 1 (a Keras 3 LSTM, for one, needs it fixed).
+      signature: the model, by its named inputs and outputs.
+      batch_size: the batch in the file; None leaves it free; "auto" leaves it free where the
+          converter can, else 1 (a Keras 3 LSTM, for one, needs it fixed).
 
     Returns:
-        The bytes of both files and the batch size.
+      The bytes of both files and the batch size.
 
     Raises:
-        ExportError: the converter refused the model.
+      ExportError: the converter refused the model.
     """
     if batch_size == "auto":
         fixed = signature.inputs[0].shape[0]

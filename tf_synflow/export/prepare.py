@@ -11,10 +11,10 @@ def prepared(model: Any) -> tuple[Any, list[str]]:
     """The model to convert, and what was done to get it.
 
     Args:
-        model: a tf_keras or Keras 3 model, pruned or plain. It is not changed.
+      model: a tf_keras or Keras 3 model, pruned or plain. It is not changed.
 
     Returns:
-        The same model, or a stripped float32 copy of it, and a note for each change.
+      The same model, or a stripped float32 copy of it, and a note for each change.
     """
     check_model(model)
     notes = []

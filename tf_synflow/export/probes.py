@@ -28,13 +28,13 @@ def probes(
     """Yields what a probe is called and its batch: zeros, ones, random ones, then the samples.
 
     Args:
-        signature: the model, by its named inputs.
-        batch_size: the file's batch; None where it takes any, and then single items and
-            larger batches both occur.
-        samples: an array for a single input, a list of arrays in the order of the inputs, or a
-            dictionary by input name; the first axis counts the samples.
-        seed: of the random inputs: standard normal, or whole numbers for integer inputs (below
-            128) and for models with an Embedding (below its vocabulary).
+      signature: the model, by its named inputs.
+      batch_size: the file's batch; None where it takes any, and then single items and
+          larger batches both occur.
+      samples: an array for a single input, a list of arrays in the order of the inputs, or a
+          dictionary by input name; the first axis counts the samples.
+      seed: of the random inputs: standard normal, or whole numbers for integer inputs (below
+          128) and for models with an Embedding (below its vocabulary).
     """
     inputs = signature.inputs
     given = _by_name(inputs, samples) if samples is not None else {}

@@ -13,17 +13,17 @@ class ExportReport:
     """What is in an exported file, read from the file, and how it compares with its model.
 
     Attributes:
-        path: where the file was written.
-        encoding: `dense` or `sparse`: which of the two conversions this is.
-        file_bytes: size of the file.
-        dense_bytes: size of the dense conversion.
-        sparse_bytes: size of the sparse-encoded conversion.
-        zlib_bytes: size of the file after zlib at level 9, as a download would be.
-        batch_size: the batch the file takes; None for any.
-        tensors: every constant of the file.
-        agreement: the comparison with the Keras model.
-        notes: what was done to the model or decided on the way.
-        versions: of Python and of the packages that took part.
+      path: where the file was written.
+      encoding: `dense` or `sparse`: which of the two conversions this is.
+      file_bytes: size of the file.
+      dense_bytes: size of the dense conversion.
+      sparse_bytes: size of the sparse-encoded conversion.
+      zlib_bytes: size of the file after zlib at level 9, as a download would be.
+      batch_size: the batch the file takes; None for any.
+      tensors: every constant of the file.
+      agreement: the comparison with the Keras model.
+      notes: what was done to the model or decided on the way.
+      versions: of Python and of the packages that took part.
     """
 
     path: str

@@ -19,11 +19,11 @@ class Signature:
     """Calls a Keras model in inference mode with named tensors, and names what it returns.
 
     Args:
-        model: a built tf_keras or Keras 3 model.
+      model: a built tf_keras or Keras 3 model.
 
     Attributes:
-        model: the model.
-        inputs: the `Input`s, in the model's order.
+      model: the model.
+      inputs: the `Input`s, in the model's order.
     """
 
     def __init__(self, model: Any):

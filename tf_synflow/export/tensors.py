@@ -14,14 +14,14 @@ class TensorRecord:
     """One constant tensor as it lies in the file.
 
     Attributes:
-        name: as in the file (the converter joins the names of what it has fused).
-        shape: the dense shape.
-        dtype: `float32`, `int32`, ...
-        encoding: `dense`, `csr`, or the block, as `block 1x4`.
-        densified: whether a DENSIFY op unpacks it at load, so that it runs as a dense one.
-        elements: number of elements of the dense shape.
-        zeros: how many of them are zero, counted from the stored values.
-        bytes: values and, where it is sparse, the indices.
+      name: as in the file (the converter joins the names of what it has fused).
+      shape: the dense shape.
+      dtype: `float32`, `int32`, ...
+      encoding: `dense`, `csr`, or the block, as `block 1x4`.
+      densified: whether a DENSIFY op unpacks it at load, so that it runs as a dense one.
+      elements: number of elements of the dense shape.
+      zeros: how many of them are zero, counted from the stored values.
+      bytes: values and, where it is sparse, the indices.
     """
 
     name: str
@@ -45,17 +45,17 @@ def read_tensors(content: bytes) -> list[TensorRecord]:
     A buffer that several tensors share is listed once, with the first of them.
 
     Args:
-        content: the file's bytes.
+      content: the file's bytes.
 
     Returns:
-        A `TensorRecord` for each buffer with data, in the order of the file.
+      A `TensorRecord` for each buffer with data, in the order of the file.
 
     Raises:
-        ExportError: not a TFLite file, or its sparsity metadata contradicts its values.
+      ExportError: not a TFLite file, or its sparsity metadata contradicts its values.
 
     Example:
-        >>> records = read_tensors(pathlib.Path("model.tflite").read_bytes())
-        >>> sum(record.zeros for record in records if record.is_weight)
+      >>> records = read_tensors(pathlib.Path("model.tflite").read_bytes())
+      >>> sum(record.zeros for record in records if record.is_weight)
     """
     from ai_edge_litert import schema_py_generated as schema
 

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tf_synflow import compat, errors, files
+from tf_synflow import compat, errors, files, progress
 from tf_synflow.export.convert import convert
 from tf_synflow.export.prepare import prepared
 from tf_synflow.export.probes import probes
@@ -29,6 +29,7 @@ def export_tflite(
     samples: Any = None,
     seed: int = 0,
     tolerance: float | None = None,
+    verbose: bool | str = "auto",
 ) -> ExportReport:
     """Writes a float32 TFLite file, after it has been run and compared with the model.
 
@@ -37,50 +38,60 @@ def export_tflite(
     then is the file written, at once or not at all: a failed export leaves what was at `path`.
 
     Args:
-        model: a built tf_keras or Keras 3 model: Sequential, Functional or nested; a model that is
-            still wrapped for pruning is stripped first, and one that was trained in mixed
-            precision is exported, and compared, in float32. The model itself is not changed.
-        path: the file to write; its folder must exist. An older file there is replaced.
-        sparse: True encodes sparsely what the converter can (constants with 30 % zeros or more);
-            False nothing; "auto" takes the smaller of the two files, and the dense one where the
-            sparse one does not compute the same.
-        batch_size: the batch in the file: a number, None for any, or "auto": any where the
-            converter can, else 1.
-        samples: real inputs to compare on as well: an array with the samples along its first axis;
-            for several inputs a list of such arrays, or a dictionary by input name.
-        seed: of the random inputs.
-        tolerance: largest accepted difference, relative to the largest magnitude of each output;
-            1e-4 by default.
+      model: a built tf_keras or Keras 3 model: Sequential, Functional or nested; a model that is
+          still wrapped for pruning is stripped first, and one that was trained in mixed
+          precision is exported, and compared, in float32. The model itself is not changed.
+      path: the file to write; its folder must exist. An older file there is replaced.
+      sparse: True encodes sparsely what the converter can (constants with 30 % zeros or more);
+          False nothing; "auto" takes the smaller of the two files, and the dense one where the
+          sparse one does not compute the same.
+      batch_size: the batch in the file: a number, None for any, or "auto": any where the
+          converter can, else 1.
+      samples: real inputs to compare on as well: an array with the samples along its first axis;
+          for several inputs a list of such arrays, or a dictionary by input name.
+      seed: of the random inputs.
+      tolerance: largest accepted difference, relative to the largest magnitude of each output;
+          1e-4 by default.
+      verbose: True, False or "auto": a progress bar on what takes over two seconds.
 
     Returns:
-        An `ExportReport`: print it, or take `to_dict()`.
+      An `ExportReport`: print it, or take `to_dict()`.
 
     Raises:
-        ExportError: the model cannot be converted; the file gives NaN or differs from the model;
-            `sparse=True` and nothing in the model could be encoded.
-        OutputError: the file cannot be written.
-        ModelError: not a Keras model, not built, or inputs that TFLite cannot take.
-        DataError: `samples` do not fit the model's inputs.
+      ExportError: the model cannot be converted; the file gives NaN or differs from the model;
+          `sparse=True` and nothing in the model could be encoded.
+      OutputError: the file cannot be written.
+      ModelError: not a Keras model, not built, or inputs that TFLite cannot take.
+      DataError: `samples` do not fit the model's inputs.
 
     Example:
-        >>> report = tf_synflow.export_tflite(pruned, "model.tflite")
-        >>> print(report)
+      >>> report = tf_synflow.export_tflite(pruned, "model.tflite")
+      >>> print(report)
     """
     path = _checked_path(path)
     tolerance = _checked_tolerance(tolerance)
     if sparse != "auto" and not isinstance(sparse, bool):
         raise errors.UnknownNameError("sparse", sparse, ("auto", "True", "False"))
-    plain, notes = prepared(model)
-    signature = Signature(plain)
-    converted = convert(signature, _checked_batch(batch_size, signature))
-    if converted.batch_size == 1 and signature.inputs[0].shape[0] is None and batch_size == "auto":
-        notes.append("batch size fixed at 1: the converter cannot leave it free here")
+    with progress.bar(
+        total=2, desc="exporting", unit="step", verbose=verbose, leave=False
+    ) as steps:
+        plain, notes = prepared(model)
+        signature = Signature(plain)
+        converted = convert(signature, _checked_batch(batch_size, signature))
+        steps.update()
+        if (
+            converted.batch_size == 1
+            and signature.inputs[0].shape[0] is None
+            and batch_size == "auto"
+        ):
+            notes.append("batch size fixed at 1: the converter cannot leave it free here")
 
-    def verified(content: bytes) -> Agreement:
-        batches = probes(signature, batch_size=converted.batch_size, samples=samples, seed=seed)
-        return verify(content, signature, batches, tolerance)
+        def verified(content: bytes) -> Agreement:
+            batches = probes(signature, batch_size=converted.batch_size, samples=samples, seed=seed)
+            return verify(content, signature, batches, tolerance)
 
-    encoding, agreement = _choose(converted.dense, converted.sparse, sparse, verified, notes)
+        encoding, agreement = _choose(converted.dense, converted.sparse, sparse, verified, notes)
+        steps.update()
     content = getattr(converted, encoding)
     report = ExportReport(
         path=str(path),

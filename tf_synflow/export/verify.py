@@ -22,12 +22,12 @@ class Agreement:
     """How far a file is from its model.
 
     Attributes:
-        max_abs: largest absolute difference over all outputs and inputs.
-        max_rel: largest difference relative to the largest magnitude of its own output.
-        worst_output: the output where `max_rel` was.
-        argmax: share of rows (last axis) whose largest entry is the same; None without such rows.
-        n_inputs: how many single inputs were run.
-        tolerance: what `max_rel` was held against.
+      max_abs: largest absolute difference over all outputs and inputs.
+      max_rel: largest difference relative to the largest magnitude of its own output.
+      worst_output: the output where `max_rel` was.
+      argmax: share of rows (last axis) whose largest entry is the same; None without such rows.
+      n_inputs: how many single inputs were run.
+      tolerance: what `max_rel` was held against.
     """
 
     max_abs: float
@@ -47,16 +47,16 @@ def verify(
     """Runs a file, with the default delegate, beside its model.
 
     Args:
-        content: the TFLite file's bytes, with a signature.
-        reference: called with named arrays, returns the outputs by name: a `Signature`.
-        batches: what each probe is called, and its arrays by input name.
-        tolerance: largest accepted difference, relative to the largest magnitude of an output.
+      content: the TFLite file's bytes, with a signature.
+      reference: called with named arrays, returns the outputs by name: a `Signature`.
+      batches: what each probe is called, and its arrays by input name.
+      tolerance: largest accepted difference, relative to the largest magnitude of an output.
 
     Returns:
-        The `Agreement`.
+      The `Agreement`.
 
     Raises:
-        ExportError: the file does not load or run, gives NaN or infinity, or differs by more.
+      ExportError: the file does not load or run, gives NaN or infinity, or differs by more.
     """
     run = _runner(content)
     seen: dict[str, _Output] = {}
