@@ -185,7 +185,7 @@ def test_a_collapsed_network_is_reported_as_such(tmp_path):
     )
     report = loop.run(config, str(tmp_path / "run"), verbose=False)
     assert report.to_dict()["masks"]["flow_left"] is False
-    assert "no path is left" in str(report)
+    assert "LAYER-COLLAPSE" in str(report)
     assert report.to_dict()["pruned"]["accuracy"] < 0.2
 
 
