@@ -12,11 +12,12 @@ from tf_synflow.masks.masks import Masks
 from tf_synflow.schedule import SynFlowPruningSchedule
 
 _keras = compat.tf_keras()
-_sparsity = compat.tfmot().sparsity.keras
+# TFMOT has the wrapper's class under no public name.
+_Wrapper = type(compat.tfmot().sparsity.keras.prune_low_magnitude(_keras.layers.Dense(1)))
 
 
 @_keras.utils.register_keras_serializable(package="tf_synflow")
-class PruneLowMagnitude(type(_sparsity.prune_low_magnitude(_keras.layers.Dense(1)))):
+class PruneLowMagnitude(_Wrapper):
     """TFMOT's wrapper, with the layer computing from weight · mask.
 
     TFMOT assigns weight · mask in each training step, between which optimizers move what was
