@@ -10,6 +10,7 @@ import tf_synflow
 from tf_synflow import errors
 from tf_synflow.flow import rules
 from tf_synflow.flow.network import Network
+from tf_synflow.flow.rules import registry
 from tf_synflow.flow.tensor import FlowTensor
 
 # (input shape, arguments of the layer): the layer stands between two dense ones without biases.
@@ -148,11 +149,14 @@ def test_operators_in_a_functional_graph(k):
     np.testing.assert_allclose(sums["x/kernel"] + sums["y/kernel"], flow, rtol=1e-12)
 
 
-def test_a_constant_in_the_graph_is_refused():
-    inputs = tf_keras.Input((4,))
-    model = tf_keras.Model(inputs, tf_keras.layers.Dense(3)(inputs) + 1.0)
-    with pytest.raises(errors.UnsupportedLayerError, match="constant.*flow_rule"):
-        tf_synflow.score(model)
+@pytest.mark.parametrize("k", KERASES)
+def test_a_constant_that_is_added_is_no_flow_and_one_that_multiplies_counts(k):
+    inputs = k.Input((4,))
+    plain = randomise(k.Sequential([inputs, k.layers.Dense(3, name="d")]))
+    model = k.Model(inputs, (plain.layers[-1](inputs) + 3.0) * -0.25 - 1.0)
+    np.testing.assert_allclose(
+        tf_synflow.score(model)["d/kernel"], tf_synflow.score(plain)["d/kernel"] / 4, rtol=1e-15
+    )
 
 
 @pytest.mark.parametrize("k", KERASES)
@@ -184,7 +188,7 @@ def test_an_unknown_layer_says_how_to_register_it_and_then_works(k):
             found["mine/scale"].sum(), (found["d/kernel"].sum() + found["d/bias"].sum()), rtol=1e-12
         )
     finally:
-        del rules._RULES[Scale]
+        del registry._RULES[Scale]
 
 
 @pytest.mark.parametrize("k", KERASES)
@@ -221,3 +225,26 @@ def test_pooling_of_volumes_is_that_of_the_layer(kind, padding, strides):
     flow = rules.rule_of(layer)(layer, None, FlowTensor.of(tf.constant(volume, tf.float64)))
     value = flow.value * 2.0**flow.log2_scale
     np.testing.assert_allclose(value, layer(volume), rtol=1e-6)
+
+
+@pytest.mark.parametrize("k", KERASES)
+@pytest.mark.parametrize(
+    ("name", "shape", "arguments"),
+    [
+        ("Conv2D", (7, 9, 6), {"groups": 6, "strides": 2, "padding": "same"}),
+        ("Conv2D", (7, 9, 6), {"groups": 6, "dilation_rate": 2}),
+        ("Conv2D", (7, 9, 6), {"groups": 3, "strides": 2, "padding": "same"}),
+        ("Conv1D", (9, 6), {"groups": 6, "padding": "causal", "dilation_rate": 2}),
+        ("Conv1D", (9, 6), {"groups": 6, "strides": 2, "padding": "same"}),
+    ],
+)
+def test_a_grouped_convolution_is_that_of_the_layer(name, shape, arguments, k):
+    layer = getattr(k.layers, name)(
+        6, 3, kernel_initializer="random_uniform", use_bias=False, **arguments
+    )
+    model = k.Sequential([k.Input(shape), layer])
+    layer.set_weights([np.abs(weight) for weight in layer.get_weights()])
+    network = Network(model)
+    (flow,) = network.outputs({n: tf.constant(v) for n, v in network.values().items()})
+    expected = model(np.ones((1, *shape), np.float32))
+    np.testing.assert_allclose(flow.value * 2.0**flow.log2_scale, expected, rtol=1e-5)

@@ -157,13 +157,14 @@ class Summary:
         return "\n".join(lines)
 
 
-def summary(model: Any, prunable: Prunable = None) -> Summary:
+def summary(model: Any, prunable: Prunable = None, *, input_shape: Any = None) -> Summary:
     """Densities, FLOPs and flow of a model, layer by layer.
 
     Args:
-      model: built Sequential or Functional model of either Keras: pruned, stripped or dense. In a
-        model without pruning wrappers, an entry that is zero counts as pruned.
-      prunable: which weights to report, see `prune_at_init`.
+      model: built model of either Keras: pruned, stripped or dense. In a model without pruning
+        wrappers, an entry that is zero counts as pruned.
+      prunable, input_shape: which weights to report, and for which size of input, see
+        `prune_at_init`.
 
     Returns:
       A `Summary`; `print` shows it as a table.
@@ -174,7 +175,7 @@ def summary(model: Any, prunable: Prunable = None) -> Summary:
     Example:
       >>> print(tf_synflow.summary(pruned))
     """
-    network = Network(model, prunable)
+    network = Network(model, prunable, input_shape)
     masks = _masks(model, network)
     positions = _positions(network, masks)
     effective = _effective(network, masks)
@@ -221,14 +222,27 @@ def _positions(network: Network, masks: dict[str, np.ndarray]) -> dict[str, int]
     """At how many positions of one example's feature map each weight is applied, over all calls."""
     by_layer: dict[int, int] = {}
 
-    def observe(layer: Any, path: str, output: Any) -> None:
-        shape = list(getattr(output, "shape", ()))
-        if getattr(layer, "data_format", None) == "channels_first":
-            shape = [shape[0], *shape[2:], shape[1]]
-        count = int(np.prod(shape[1:-1]))
-        if "Transpose" in type(layer).__name__:  # applied at its inputs
-            count //= int(np.prod(layer.strides))
-        by_layer[id(layer)] = by_layer.get(id(layer), 0) + count
+    def observe(layer: Any, output: Any) -> None:
+        by_layer[id(layer)] = by_layer.get(id(layer), 0) + _applications(layer, output)
 
     network.outputs(network.paths(masks), observe)
     return {name: by_layer.get(id(network.weights[name].layer), 0) for name in masks}
+
+
+def _applications(layer: Any, output: Any) -> int:
+    """How often each weight of a layer is applied in one call of it, by the call's output."""
+    first = tf.nest.flatten(output)[0]
+    shape = list(getattr(first, "shape", ()))
+    if hasattr(layer, "equation"):  # EinsumDense: over the axes that the kernel does not have
+        inputs, result = layer.equation.split("->")
+        result = result.removeprefix("...").rjust(len(shape), ".")
+        kernel = inputs.split(",")[1]
+        return int(
+            np.prod([n for n, axis in zip(shape, result, strict=True) if axis not in kernel])
+        )
+    if getattr(layer, "data_format", None) == "channels_first":
+        shape = [shape[0], *shape[2:], shape[1]]
+    count = int(np.prod(shape[:-1]))
+    if "Transpose" in type(layer).__name__:  # applied at its inputs
+        count //= int(np.prod(layer.strides))
+    return count

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from tf_synflow import progress
+from tf_synflow import errors, progress
 from tf_synflow.flow.network import Network
 from tf_synflow.masks.select import select
-from tf_synflow.scores import Scorer
+from tf_synflow.scores import Scorer, Scores
 
 
 def prune(
@@ -33,6 +33,7 @@ def prune(
 
     Raises:
       ScoreError: scores that cannot be ranked; names the weight.
+      LayerCollapseError: too few rounds: no flow is left before the last.
       UnknownNameError: an unknown scope, kind of ties or verbosity.
     """
     masks = {name: np.ones(shape, bool) for name, shape in network.prunable_shapes.items()}
@@ -40,5 +41,22 @@ def prune(
     for density in progress.bar(
         densities, desc=scorer.name, unit="round", verbose=verbose, leave=False
     ):
-        masks = select(score(masks).check(masks), masks, density, scope, ties)
+        masks = select(_checked(score(masks), masks, network), masks, density, scope, ties)
     return masks
+
+
+def _checked(scores: Scores, masks: dict[str, np.ndarray], network: Network) -> Scores:
+    """The scores, once they can be ranked; where no flow is left, that is what is said."""
+    try:
+        return scores.check(masks)
+    except errors.ScoreError as error:
+        if all(mask.all() for mask in masks.values()) or network.has_flow(masks):
+            raise
+        kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+        empty = [name for name, mask in masks.items() if not mask.any()]
+        raise errors.LayerCollapseError(
+            f"layer-collapse: received masks that keep {kept:,} weights after a round and leave no "
+            f"path from input to output (empty: {', '.join(empty) or 'none'}), so that nothing is "
+            "left to score; expected some flow. Take more rounds, "
+            "schedule=SynFlowPruningSchedule(compression, rounds=100), or a lower compression."
+        ) from error

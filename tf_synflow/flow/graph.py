@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_synflow import compat, errors
+from tf_synflow import errors
 from tf_synflow.flow import weights
 
 # (layer or op, path of names, call arguments, call keywords) -> outputs of the call
@@ -13,34 +13,21 @@ Apply = Callable[[Any, str, tuple, dict], Any]
 
 
 def check_model(model: Any) -> None:
-    """Checks that a model has a graph to walk and inputs of known shape.
+    """Checks that a model has weights and a way to walk it.
 
     Raises:
-      ModelError: not a Keras model, subclassed, not built, or an input dimension is undefined.
+      ModelError: not a Keras model, or not built.
     """
-    if compat.keras_of(model) is None or not hasattr(model, "layers"):
+    if not weights.is_model(model):
         raise errors.ModelError(
             f"model: received {type(model).__name__}; expected a Sequential or Functional model of "
             "keras or tf_keras. A saved model is loaded first: keras.models.load_model(path)."
         )
-    if not is_graph(model):
-        raise errors.ModelError(
-            f"model {model.name!r}: received a subclassed {type(model).__name__}, whose graph is "
-            "Python code; expected a Sequential or Functional model. Wrap its parts in one: "
-            "keras.Model(inputs, outputs)."
-        )
-    if not model.built or not model.inputs:
+    if not model.built or (is_graph(model) and not model.inputs):
         raise errors.ModelError(
             f"model {model.name!r} is not built, so it has no weights yet; expected a built one. "
             "Give it an input, keras.Input(shape), or call model.build((None, *shape))."
         )
-    for tensor in model.inputs:
-        if None in tuple(tensor.shape)[1:]:
-            raise errors.ModelError(
-                f"model {model.name!r}: received an input of shape {tuple(tensor.shape)}; expected "
-                "every dimension but the batch to be defined, as SynFlow feeds it an image of "
-                "ones. Rebuild the model with keras.Input of the shape it will be used with."
-            )
 
 
 def is_graph(model: Any) -> bool:

@@ -1,23 +1,25 @@
 """The network of |θ|: R = 1ᵀ(∏|θ|)1 of a Keras model, as a function of its weights."""
 
-import types
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from tf_synflow import errors
-from tf_synflow.flow import graph, rules, weights
+from tf_synflow.flow import graph, inputs, rules, trace, weights
 from tf_synflow.flow.tensor import FlowTensor, add
+from tf_synflow.flow.theta import Observe, Theta
 
 
 class Network:
     """A model's graph with the weights taken out; the model itself is only read.
 
     Args:
-      model: built Sequential or Functional model of either Keras.
+      model: built model of either Keras; a subclassed one must have a `call` that can be followed
+        on symbolic tensors, see `trace`.
       prunable: which weights may be pruned, see `weights.select_prunable`.
+      input_shape: where the model leaves a dimension undefined, see `inputs.shapes`.
 
     Attributes:
       weights: every floating-point weight by name, in the model's order.
@@ -28,11 +30,14 @@ class Network:
       NoPrunableWeightsError: nothing to prune.
     """
 
-    def __init__(self, model: Any, prunable: weights.Prunable = None):
+    def __init__(self, model: Any, prunable: weights.Prunable = None, input_shape: Any = None):
         graph.check_model(model)
-        self._model = model
         self.weights = weights.all_weights(model)
         self.prunable = weights.select_prunable(self.weights, prunable)
+        self._graph = model if graph.is_graph(model) else trace.graph_of_model(model, input_shape)
+        given = input_shape if self._graph is model else None
+        self._input_shapes = inputs.shapes(self._graph.inputs, given, model=model.name)
+        self._subgraphs: dict[Any, Any] = {}
 
     @property
     def prunable_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -82,37 +87,42 @@ class Network:
 
         Args:
           theta: |θ| for every weight, one floating-point dtype, which is also the dtype of R.
+            An additive term that is zero throughout, as a bias is at first, may be left out: to
+            the rules it is not there, and a deep network has a thousand of them.
         """
         return add([x.linear(tf.reduce_sum) for x in self.outputs(theta)])
 
     def outputs(
-        self, theta: Mapping[str, tf.Tensor], observe: Callable[[Any, str, Any], None] | None = None
+        self, theta: Mapping[str, tf.Tensor], observe: Observe | None = None
     ) -> list[FlowTensor]:
         """The flow at each output.
 
         Args:
-          theta: |θ| for every weight.
-          observe: called as observe(layer, path, output) after each call of a layer.
+          theta: see `__call__`.
+          observe: called as observe(layer, output) after each call of a layer, or of one inside it.
         """
-        by_variable = {id(w.variable): theta[name] for name, w in self.weights.items()}
+        by_variable = {id(self.weights[name].variable): value for name, value in theta.items()}
         dtype = next(iter(theta.values())).dtype
 
         def apply(layer: Any, path: str, args: tuple, kwargs: dict) -> Any:
-            flow_kwargs = {
-                key: value
-                for key, value in kwargs.items()
-                if value is not None and key not in ("training", "mask", "name")
-            }
-            output = rules.rule_of(layer)(layer, _Theta(layer, by_variable), *args, **flow_kwargs)
-            if observe is not None:
-                observe(layer, path, output)
-            return output
+            flow_kwargs = rules.flow_keywords(kwargs)
+            if rules.find(layer) is None and trace.is_made_of_layers(layer):
+                return self._through_parts(layer, path, args, flow_kwargs, apply)
+            theta_of_layer = Theta(layer, by_variable, dtype, observe)
+            return rules.apply(layer, theta_of_layer, *args, **flow_kwargs)
 
-        inputs = [
-            FlowTensor.of(tf.ones([1, *tuple(tensor.shape)[1:]], dtype))
-            for tensor in self._model.inputs
-        ]
-        return graph.run(self._model, inputs, apply)
+        examples = [FlowTensor.of(inputs.ones(shape, dtype)) for shape in self._input_shapes]
+        return graph.run(self._graph, examples, apply)
+
+    def _through_parts(
+        self, layer: Any, path: str, args: tuple, kwargs: dict, apply: graph.Apply
+    ) -> list[FlowTensor]:
+        """A layer without a rule that is made of layers: the rules of those."""
+        flows = [x for x in tf.nest.flatten((args, kwargs)) if isinstance(x, FlowTensor)]
+        key = (id(layer), tuple(tuple(x.shape) for x in flows), repr(sorted(kwargs)))
+        if key not in self._subgraphs:
+            self._subgraphs[key] = trace.graph_of_call(layer, args, kwargs)
+        return graph.run(self._subgraphs[key], flows, apply, f"{path}/")
 
     def has_flow(self, masks: Mapping[str, np.ndarray]) -> bool:
         """Whether any path of kept weights is left from input to output.
@@ -123,24 +133,14 @@ class Network:
         return float(self(self.paths(masks)).value) > 0
 
     def paths(self, masks: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
-        """|θ| with one for every kept weight and zero for additive terms: R counts the paths."""
+        """|θ| with one for every kept weight, without additive terms: R counts the paths."""
         theta = {}
         for name, weight in self.weights.items():
             if weights.is_additive(name):
-                theta[name] = tf.zeros(weight.shape, tf.float64)
+                if name in masks:
+                    theta[name] = tf.zeros(weight.shape, tf.float64)
             elif name in masks:
                 theta[name] = tf.constant(masks[name], tf.float64)
             else:
                 theta[name] = tf.constant(np.abs(weight.value()))
         return theta
-
-
-class _Theta(types.SimpleNamespace):
-    """The tensors that stand for a layer's variables, by the layer's own attribute names."""
-
-    def __init__(self, layer: Any, by_variable: Mapping[int, tf.Tensor]):
-        super().__init__(_layer=layer, _by_variable=by_variable)
-
-    def __getattr__(self, attribute: str) -> tf.Tensor | None:
-        variable = getattr(self._layer, attribute, None)
-        return self._by_variable.get(id(variable))

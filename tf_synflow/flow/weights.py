@@ -2,6 +2,7 @@
 
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
@@ -20,6 +21,9 @@ PRUNABLE_BY_DEFAULT = (
 
 # Terms that are added to the flow and need no input; zero is what they are initialized to.
 ADDITIVE = ("bias", "beta", "moving_mean")
+
+# Statistics of the data, which no gradient trains and no pattern means.
+STATISTICS = ("moving_mean", "moving_variance")
 
 Prunable = Callable[[str], bool] | str | Sequence[str] | None
 
@@ -53,6 +57,14 @@ def is_additive(name: str) -> bool:
     return name.split("/")[-1] in ADDITIVE
 
 
+def is_model(layer: Any) -> bool:
+    """Whether a layer is a model; a layer of the user's own may well have a list `layers`."""
+    return any(
+        base.__name__ == "Model" and base.__module__.split(".")[0] in ("keras", "tf_keras")
+        for base in type(layer).__mro__
+    )
+
+
 def unwrap(layer: Any) -> Any:
     """The layer inside a TFMOT pruning wrapper, or the layer itself."""
     if any(base.__name__ == "PruneLowMagnitude" for base in type(layer).__mro__):
@@ -64,13 +76,18 @@ def leaves(model: Any) -> list[Any]:
     """The layers of a model and of the models in it, in order, pruning wrappers still on."""
     found = []
     for layer in model.layers:
-        found.extend(leaves(layer) if hasattr(layer, "layers") else [layer])
+        found.extend(leaves(layer) if is_model(layer) else [layer])
     return found
 
 
 def wrappers(model: Any) -> list[Any]:
-    """The TFMOT pruning wrappers in a model."""
-    return [layer for layer in leaves(model) if unwrap(layer) is not layer]
+    """What holds a model's frozen masks: TFMOT's pruning wrappers, or pruned Keras 3 layers."""
+    names = {"PruneLowMagnitude", "Pruned"}
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if any(base.__name__ in names for base in type(layer).__mro__)
+    ]
 
 
 def layers_of(model: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -86,19 +103,35 @@ def all_weights(model: Any) -> dict[str, Weight]:
     """Every floating-point variable of the layers of a model, by name, in the model's order."""
     weights: dict[str, Weight] = {}
     seen: set[int] = set()
-    for path, layer in layers_of(model):
-        for variable in _own_variables(layer):
+    for path, layer in [("", model), *layers_of(model)]:
+        for variable in own_variables(layer):
             if id(variable) in seen or "float" not in str(variable.dtype):
                 continue
             seen.add(id(variable))
-            own = variable.name.split("/")[-1].split(":")[0]
-            name = f"{path}/{own}"
-            duplicates = 0
+            own = _own_name(layer, variable)
+            stem = f"{path}/{own}" if path else own
+            name, duplicates = stem, 0
             while name in weights:
                 duplicates += 1
-                name = f"{path}/{own}_{duplicates}"
+                name = f"{stem}_{duplicates}"
             weights[name] = Weight(name, layer, variable)
     return weights
+
+
+# What Keras 3 names otherwise than tf_keras.
+_KERAS_3_NAMES = {
+    ("DepthwiseConv1D", "kernel"): "depthwise_kernel",
+    ("DepthwiseConv2D", "kernel"): "depthwise_kernel",
+    ("LayerScale", "variable"): "gamma",
+}
+
+
+def _own_name(layer: Any, variable: Any) -> str:
+    own = variable.name.split("/")[-1].split(":")[0]
+    if re.fullmatch(r"variable_\d+", own):  # a name that Keras 3 made up, numbered as it goes
+        own = "variable"
+    keys = ((base.__name__, own) for base in type(layer).__mro__)
+    return next((_KERAS_3_NAMES[key] for key in keys if key in _KERAS_3_NAMES), own)
 
 
 def select_prunable(weights: Iterable[str], prunable: Prunable = None) -> list[str]:
@@ -107,12 +140,13 @@ def select_prunable(weights: Iterable[str], prunable: Prunable = None) -> list[s
     Args:
       weights: names of weights, `conv1/kernel`.
       prunable: None for kernels and embeddings; a predicate on the name; or one or more patterns
-        with the wildcards of `fnmatch`, as in `["conv*/kernel"]`.
+        with the wildcards of `fnmatch`, as in `["conv*/kernel"]`. Batch normalization's moving
+        statistics are never among them.
 
     Raises:
       NoPrunableWeightsError: nothing is left.
     """
-    weights = list(weights)
+    weights = [name for name in weights if name.split("/")[-1] not in STATISTICS]
     if prunable is None:
         chosen = [name for name in weights if name.split("/")[-1] in PRUNABLE_BY_DEFAULT]
     elif callable(prunable):
@@ -131,14 +165,15 @@ def select_prunable(weights: Iterable[str], prunable: Prunable = None) -> list[s
 
 
 def _children(layer: Any) -> list[Any]:
-    if hasattr(layer, "layers"):
+    if is_model(layer):
         return list(layer.layers)
     if hasattr(layer, "_flatten_layers"):
         return list(layer._flatten_layers(include_self=False, recursive=False))
     return []
 
 
-def _own_variables(layer: Any) -> list[Any]:
+def own_variables(layer: Any) -> list[Any]:
+    """The variables that a layer itself owns, not those of layers inside it."""
     if compat.is_tf_keras(layer):
         return [*layer._trainable_weights, *layer._non_trainable_weights]
     return [*layer._trainable_variables, *layer._non_trainable_variables]

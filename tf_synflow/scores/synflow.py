@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_synflow import errors
 from tf_synflow.flow.network import Network
+from tf_synflow.flow.weights import is_additive
 from tf_synflow.scores.scorer import ScoreFunction, Scorer, Scores
 
 DTYPES = ("float64", "float32")
@@ -38,6 +39,7 @@ class SynFlow(Scorer):
         absolute = {
             name: tf.constant(np.abs(value), self.dtype) for name, value in network.values().items()
         }
+        zero = {name for name in absolute if is_additive(name) and not np.any(absolute[name])}
 
         def flow_through(masks: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
             kept = {
@@ -46,7 +48,8 @@ class SynFlow(Scorer):
             }
             with tf.GradientTape() as tape:
                 tape.watch(kept)
-                flow = network({**absolute, **kept})
+                theta = {**absolute, **kept}
+                flow = network({name: theta[name] for name in theta if name not in zero})
                 total = flow.value
             gradients = tape.gradient(
                 total, kept, unconnected_gradients=tf.UnconnectedGradients.ZERO

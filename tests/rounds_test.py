@@ -1,0 +1,17 @@
+"""Too few rounds: a network that collapses on the way is told from one that cannot be scored."""
+
+import keras
+import pytest
+from small_models import mlp
+
+import tf_synflow
+from tf_synflow import errors
+
+
+def test_a_collapse_between_rounds_is_named_and_more_rounds_help():
+    model = mlp(keras, units=(4, 256, 256, 4), use_bias=False)
+    few = tf_synflow.SynFlowPruningSchedule(2000, rounds=2)
+    with pytest.raises(errors.LayerCollapseError, match=r"empty: d2/kernel.*rounds=100"):
+        tf_synflow.compute_masks(model, schedule=few)
+    masks = tf_synflow.compute_masks(model, 2000)
+    assert all(mask.any() for mask in masks.values())

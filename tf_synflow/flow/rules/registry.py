@@ -1,0 +1,120 @@
+"""Which rule belongs to which layer or op."""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_synflow import errors
+from tf_synflow.flow.tensor import FlowTensor
+from tf_synflow.flow.theta import Theta
+
+Rule = Callable[..., Any]
+
+# By class name for the layers of both Kerases, `ops.Name` for keras.ops in a functional graph,
+# `tf.name` for TensorFlow ops in a tf_keras one; by class for layers of the user's own.
+_RULES: dict[Any, Rule] = {}
+
+
+def flow_rule(*keys: Any) -> Callable[[Rule], Rule]:
+    """Registers the flow rule of one or more layer classes.
+
+    A rule says what a layer does to the flow: it takes the layer, its weights as tensors |θ|, and
+    one `FlowTensor` for each tensor that the layer is called with, and gives a `FlowTensor` (or a
+    list of them, for several outputs). Flow is conserved by ops that are positively homogeneous
+    of degree one, op(a·x) = a·op(x):
+
+    - `x.linear(op)` applies one such op to the values,
+    - `x.plus(constant)` adds a bias,
+    - `tf_synflow.flow.tensor.add([x, y])` joins branches, `product([x, y])` is a gate,
+    - an activation that bends is left out.
+
+    Args:
+      *keys: layer classes (or names of Keras' own). The last rule registered counts. A subclass
+        takes its base's rule unless it has a `call` of its own.
+
+    Example:
+      >>> @tf_synflow.flow_rule(MyScale)
+      ... def my_scale(layer, theta, x):
+      ...     return x.linear(lambda value: value * theta.scale)
+
+      A layer made of layers hands on to their rules:
+
+      >>> from tf_synflow.flow import rules, tensor
+      >>> @tf_synflow.flow_rule(Residual)
+      ... def residual(layer, theta, x):
+      ...     return tensor.add([x, rules.apply(layer.dense, theta, x)])
+    """
+
+    def register(rule: Rule) -> Rule:
+        for key in keys:
+            _RULES[key] = rule
+        return rule
+
+    return register
+
+
+def rule_of(layer: Any) -> Rule:
+    """The flow rule of a layer or op.
+
+    A subclass takes its base's rule unless it brings a `call` of its own, which the base's rule
+    cannot know.
+
+    Raises:
+      UnsupportedLayerError: there is none; says how to register one.
+    """
+    rule = find(layer)
+    if rule is not None:
+        return rule
+    key = _keys_of(layer)[0]
+    raise errors.UnsupportedLayerError(
+        f"layer {layer.name!r}: received {key!r}, which has no flow rule; expected a layer or op "
+        "whose effect on the flow is known. Register one:\n"
+        f"    @tf_synflow.flow_rule({key.__name__ if isinstance(key, type) else repr(key)})\n"
+        "    def rule(layer, theta, x):\n"
+        "        return x.linear(lambda value: ...)  # the layer with |theta| for its weights"
+    )
+
+
+def find(layer: Any) -> Rule | None:
+    """The flow rule of a layer or op, or None."""
+    return next((_RULES[key] for key in _keys_of(layer) if key in _RULES), None)
+
+
+def apply(layer: Any, theta: Theta, *inputs: Any, **keywords: Any) -> Any:
+    """Applies the rule of a layer that is part of another one; an op on constants is itself."""
+    if _is_op(layer) and not any(
+        isinstance(x, FlowTensor) for x in tf.nest.flatten((inputs, keywords))
+    ):
+        return layer.call(*inputs, **keywords)
+    output = rule_of(layer)(layer, theta.of(layer), *inputs, **keywords)
+    theta.observe(layer, output)
+    return output
+
+
+def _is_op(layer: Any) -> bool:
+    return hasattr(layer, "symbol") or type(layer).__module__.startswith("keras.src.ops")
+
+
+def flow_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
+    """The keyword arguments of a call that a rule takes: neither a mode nor a mask of the data."""
+    return {
+        name: value
+        for name, value in keywords.items()
+        if value is not None and name not in ("training", "mask", "name")
+    }
+
+
+def _keys_of(layer: Any) -> list[Any]:
+    if hasattr(layer, "symbol"):  # tf_keras' TFOpLambda: a TensorFlow function in the graph
+        return [f"tf.{layer.symbol.removeprefix('compat.v1.')}"]
+    if type(layer).__module__.startswith("keras.src.ops"):
+        return [f"ops.{type(layer).__name__}"]
+    keys: list[Any] = []
+    for base in type(layer).__mro__:
+        keys.append(base)
+        if base.__module__.split(".")[0] in ("keras", "tf_keras"):
+            keys.append(base.__name__)
+        if "call" in vars(base):
+            break
+    return keys
