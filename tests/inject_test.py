@@ -251,19 +251,6 @@ def test_a_pruned_model_is_not_pruned_again(pruned, masks):
             again()
 
 
-def test_keras_3_says_what_to_do():
-    model = mlp(keras)
-    for refused in (
-        lambda: tf_synflow.prune_at_init(model, 2),
-        lambda: tf_synflow.apply_masks(model, {"d0/kernel": np.ones((16, 12))}),
-        lambda: tf_synflow.prune_at_init(model, 2, wrapper="tfmot"),
-    ):
-        with pytest.raises(errors.ModelError, match="Keras 3.*tf_keras.*compute_masks"):
-            refused()
-    with pytest.raises(errors.ModelError, match="Keras 3"):
-        tf_synflow.strip_pruning(model)
-
-
 def test_layer_collapse_is_refused_and_can_be_insisted_on():
     model = mlp(tf_keras)
     masks = {"d0/kernel": np.ones((16, 12)), "d1/kernel": np.zeros((12, 8))}
@@ -301,23 +288,33 @@ def test_prune_at_init_raises_rather_than_hand_back_a_dead_network():
     assert tf_synflow.masks_of(alive)["d1/kernel"].any()
 
 
-class Twice(tf_keras.layers.Layer):
-    """A layer of the user's own that holds another."""
-
-    def __init__(self, **kwargs):
-        super().__init__(**kwargs)
-        self.dense = tf_keras.layers.Dense(4, name="dense")
+class Elsewhere(tf_keras.layers.Layer):
+    """A layer of the user's own that reads its weight from where no wrapper looks."""
 
     def build(self, shape):
-        self.dense.build(shape)
+        self.add_weight("kernel", shape=(shape[-1], 4))
         super().build(shape)
 
     def call(self, x):
-        return 2.0 * self.dense(x)
+        return x @ self.weights[0]
 
 
 def test_a_mask_that_cannot_be_frozen_in_is_never_dropped_in_silence():
-    model = tf_keras.Sequential([tf_keras.Input((6,)), Twice(name="twice")])
-    masks = {"twice/dense/kernel": np.eye(6, 4)}
-    with pytest.raises(errors.UnsupportedLayerError, match="twice/dense/kernel.*inside another"):
+    model = tf_keras.Sequential([tf_keras.Input((6,)), Elsewhere(name="layer")])
+    masks = {"layer/kernel": np.eye(6, 4)}
+    with pytest.raises(errors.UnsupportedLayerError, match="layer/kernel.*no attribute"):
         tf_synflow.apply_masks(model, masks, allow_collapse=True)
+
+
+@pytest.mark.parametrize(("own", "other"), [(tf_keras, keras), (keras, tf_keras)])
+def test_objects_of_the_other_keras_say_which_import_to_use(own, other):
+    pruned = tf_synflow.prune_at_init(mlp(own), 2)
+    for wrong in (
+        {"optimizer": other.optimizers.Adam()},
+        {"loss": [other.losses.MeanSquaredError()]},
+        {"metrics": {"d2": other.metrics.MeanSquaredError()}},
+    ):
+        with pytest.raises(errors.ModelError, match=f"`import {own.__name__}`"):
+            pruned.compile(**{"optimizer": "sgd", "loss": "mse", **wrong})
+    pruned.compile(own.optimizers.Adam(), own.losses.MeanSquaredError())
+    pruned.fit(np.ones((4, 16)), np.ones((4, 4)), verbose=0)

@@ -8,6 +8,7 @@ from tf_synflow import densities, errors, inject, quantities, rounds, scores, ve
 from tf_synflow.flow import weights
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.weights import Prunable
+from tf_synflow.inject import replicas
 from tf_synflow.masks.masks import Masks
 
 
@@ -22,6 +23,7 @@ def prune_at_init(
     wrapper: str = "auto",
     seed: int | None = None,
     verbose: bool | str = "auto",
+    input_shape: Any = None,
     allow_collapse: bool = False,
 ) -> Any:
     """Prunes a Keras model at initialization, without data (Tanaka et al. 2020).
@@ -31,7 +33,8 @@ def prune_at_init(
     is exactly zero at every moment. The model that was given stays as it was.
 
     Args:
-      model: built Sequential or Functional tf_keras model; nested models and shared layers too.
+      model: built model of either Keras: Sequential, Functional (nested models and shared layers
+        too) or, of Keras 3, subclassed.
       compression: prunable weights / kept weights, from 1 to the maximal compression (one weight
         for each prunable tensor); 100 keeps 1 %.
       scorer: `"synflow"`, `"magnitude"`, `"random"`, or a `Scorer`.
@@ -39,14 +42,17 @@ def prune_at_init(
         a scorer that is single-shot. With one given its compression counts.
       scope: `"global"`: all weights compete; `"layer"`: each tensor keeps the same share.
       prunable: None for kernels and embeddings; name patterns (`"conv*/kernel"`) or a predicate
-        on the name.
-      wrapper: `"auto"`, the model's own Keras, or `"tfmot"`.
+        on the name; `["*/kernel", "*/bias", "*/gamma"]` prunes biases and normalizations too.
+      wrapper: `"auto"`, the model's own Keras; `"keras"`, a layer of Keras 3; `"tfmot"`, TFMOT's
+        wrappers, for which a Keras 3 model is converted to tf_keras first, and compared.
       seed: for scorers that draw random numbers; the same seed gives the same masks.
       verbose: True, False or `"auto"`: a progress bar on what takes over two seconds.
+      input_shape: for a model that leaves sizes undefined, the shape to score it with, without
+        the batch: `(224, 224, 3)`; a list for several inputs, or a mapping by input name.
       allow_collapse: True hands back a network through which nothing flows.
 
     Returns:
-      A new, uncompiled model of the same Keras.
+      A new, uncompiled model of the same Keras (of tf_keras with `wrapper="tfmot"`).
 
     Raises:
       QuantityError: compression out of range, or in contradiction to the schedule's.
@@ -61,7 +67,7 @@ def prune_at_init(
       >>> pruned.fit(images, labels)
       >>> final = tf_synflow.strip_pruning(pruned)
     """
-    inject.check_can_wrap(model, wrapper)
+    prepared = inject.prepared(model, wrapper)
     masks = compute_masks(
         model,
         compression,
@@ -71,8 +77,9 @@ def prune_at_init(
         prunable=prunable,
         seed=seed,
         verbose=verbose,
+        input_shape=input_shape,
     )
-    return apply_masks(model, masks, wrapper, allow_collapse=allow_collapse)
+    return _apply(model, prepared, masks, input_shape, allow_collapse)
 
 
 def score(
@@ -82,14 +89,15 @@ def score(
     *,
     prunable: Prunable = None,
     seed: int | None = None,
+    input_shape: Any = None,
 ) -> scores.Scores:
     """Scores every prunable weight once; nothing is changed.
 
     Args:
-      model: built Sequential or Functional model of either Keras.
+      model: built model of either Keras.
       scorer: a name or a `Scorer`.
       masks: `Masks`, or a mapping from weight name to 0/1 arrays: scores the masked network.
-      prunable: which weights to score, see `prune_at_init`.
+      prunable, input_shape: see `prune_at_init`.
       seed: for scorers that draw random numbers.
 
     Returns:
@@ -102,7 +110,7 @@ def score(
       >>> scores = tf_synflow.score(model)
       >>> {name: float(array.sum()) for name, array in scores.items()}
     """
-    network = Network(model, prunable)
+    network = Network(model, prunable, input_shape)
     network.check_values()
     full = {name: np.ones(shape, bool) for name, shape in network.prunable_shapes.items()}
     if masks is not None:
@@ -122,6 +130,7 @@ def compute_masks(
     prunable: Prunable = None,
     seed: int | None = None,
     verbose: bool | str = "auto",
+    input_shape: Any = None,
     ties: str = "position",
 ) -> Masks:
     """Computes masks; the model is neither changed nor wrapped.
@@ -129,8 +138,9 @@ def compute_masks(
     Exactly N − int((1 − 1/compression)·N) of the N prunable weights are kept.
 
     Args:
-      model: built Sequential or Functional model of either Keras.
-      compression, scorer, schedule, scope, prunable, seed, verbose: see `prune_at_init`.
+      model: built model of either Keras.
+      compression, scorer, schedule, scope, prunable, seed, verbose, input_shape: see
+        `prune_at_init`.
       ties: `"position"` keeps the first of equal scores, so that the count is exact;
         `"reference"` removes all of them, as the paper's own code does.
 
@@ -146,7 +156,7 @@ def compute_masks(
     """
     scorer = scores.get(scorer, seed)
     plan = _plan(compression, scorer, schedule)
-    network = Network(model, prunable)
+    network = Network(model, prunable, input_shape)
     network.check_values()
     quantities.check_compression(plan["compression"], maximal=network.maximal_compression)
     arrays = rounds.prune(network, scorer, densities.densities(**plan), scope, ties, verbose)
@@ -163,14 +173,19 @@ def compute_masks(
 
 
 def apply_masks(
-    model: Any, masks: Any, wrapper: str = "auto", *, allow_collapse: bool = False
+    model: Any,
+    masks: Any,
+    wrapper: str = "auto",
+    *,
+    input_shape: Any = None,
+    allow_collapse: bool = False,
 ) -> Any:
     """Freezes masks that came from anywhere into a copy of a model.
 
     Args:
-      model: built Sequential or Functional tf_keras model; it stays as it was.
+      model: built model of either Keras; it stays as it was.
       masks: `Masks`, or a mapping from weight name to 0/1 arrays; weights without one stay dense.
-      wrapper: `"auto"` or `"tfmot"`.
+      wrapper, input_shape: see `prune_at_init`; the shape only serves the search for a path.
       allow_collapse: True hands back a network through which nothing flows.
 
     Returns:
@@ -183,10 +198,16 @@ def apply_masks(
     Example:
       >>> pruned = tf_synflow.apply_masks(model, tf_synflow.Masks.load("masks.npz"))
     """
-    inject.check_can_wrap(model, wrapper)
+    prepared = inject.prepared(model, wrapper)
     masks = masks if isinstance(masks, Masks) else Masks(masks)
+    return _apply(model, prepared, masks, input_shape, allow_collapse)
+
+
+def _apply(model: Any, prepared: Any, masks: Masks, input_shape: Any, allow_collapse: bool) -> Any:
+    """Freezes masks into the prepared model, once they fit the one that was given."""
+    replicas.check_same_masks(model, masks)
     masks.check_fits({name: weight.shape for name, weight in weights.all_weights(model).items()})
-    network = Network(model, prunable=lambda name: name in masks)
+    network = Network(model, lambda name: name in masks, input_shape)
     if not allow_collapse and not network.has_flow(masks):
         empty = [name for name, mask in masks.items() if not mask.any()]
         raise errors.LayerCollapseError(
@@ -195,7 +216,7 @@ def apply_masks(
             "expected some flow. Lower the compression, use scorer='synflow' with 100 rounds, or "
             "insist with allow_collapse=True."
         )
-    return inject.inject(model, masks)
+    return inject.inject(prepared, masks)
 
 
 def _plan(compression: float, scorer: scores.Scorer, schedule: Any) -> dict[str, Any]:

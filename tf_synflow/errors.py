@@ -68,5 +68,9 @@ class OutputError(TfSynflowError, OSError):
     """An output path that cannot be written, or that holds something else already."""
 
 
+class ClusterError(TfSynflowError, RuntimeError):
+    """Workers that cannot start or go on together: TF_CONFIG, or folders that differ."""
+
+
 class ExportError(TfSynflowError, RuntimeError):
     """An exported file that does not compute what the Keras model computes."""

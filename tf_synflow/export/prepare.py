@@ -4,7 +4,7 @@ from typing import Any
 
 from tf_synflow import errors
 from tf_synflow.export.signature import check_model
-from tf_synflow.flow import weights
+from tf_synflow.flow import graph, trace, weights
 
 
 def prepared(model: Any) -> tuple[Any, list[str]]:
@@ -18,17 +18,20 @@ def prepared(model: Any) -> tuple[Any, list[str]]:
     """
     check_model(model)
     notes = []
-    if any(weights.unwrap(layer) is not layer for layer in model._flatten_layers()):
-        # Unstripped wrappers double the file, and nothing in it is encoded.
+    if weights.wrappers(model):
+        # TFMOT's wrappers double the file, and of products with masks nothing is encoded.
         from tf_synflow.inject import strip_pruning
 
         model = strip_pruning(model)
-        notes.append("pruning wrappers stripped, masks applied")
+        notes.append("pruning stripped, masks applied")
     dtypes = {_compute_dtype(layer) for _, layer in weights.layers_of(model)}
     foreign = sorted(dtypes - {"float32", ""})
     if foreign:
         model = _as_float32(model)
         notes.append(f"rebuilt in float32 (computed in {', '.join(foreign)}), and compared so")
+    if not graph.is_graph(model):
+        model = trace.graph_of_model(model, batch_size=None)
+        notes.append("exported as the graph of its call, which was followed on symbolic tensors")
     return model, notes
 
 

@@ -1,30 +1,45 @@
 """Masks → a model in which they are frozen: a removed weight is exactly zero at every moment."""
 
+import json
+import os
+import pathlib
+import types
+import zipfile
 from typing import Any
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph, weights
+from tf_synflow.inject import compiling, replicas
 from tf_synflow.masks.masks import Masks
 
-WRAPPERS = ("auto", "tfmot")
+WRAPPERS = ("auto", "tfmot", "keras")
 
 
-def check_can_wrap(model: Any, wrapper: str = "auto") -> None:
-    """Checks that masks can be frozen into a model, before anything long is done.
+def prepared(model: Any, wrapper: str = "auto") -> Any:
+    """The model that masks are frozen into, checked before anything long is done.
+
+    Args:
+      model: of either Keras.
+      wrapper: `"tfmot"`: TFMOT's wrappers, in a tf_keras model, into which a Keras 3 model is
+        converted; `"keras"`: pruned Keras 3 layers; `"auto"`: the model's own Keras.
+
+    Returns:
+      The model itself, or its conversion to tf_keras, compared on random input.
 
     Raises:
       UnknownNameError: an unknown wrapper.
-      ModelError: no graph, or a Keras 3 model.
-      MaskError: the model is pruned already.
+      ModelError: a model without weights, of another Keras than the wrapper, or one whose
+        conversion differs.
+      MaskError: the model is pruned already, or workers hold different weights.
     """
     if wrapper not in WRAPPERS:
         raise errors.UnknownNameError("wrapper", wrapper, WRAPPERS)
     graph.check_model(model)
-    if not compat.is_tf_keras(model):
+    if wrapper == "keras" and compat.is_tf_keras(model):
         raise errors.ModelError(
-            f"model {model.name!r}: received a Keras 3 model; masks can be frozen into tf_keras "
-            "models only, as yet. Build it with tf_keras (import tf_keras as keras); or take the "
-            "masks alone, tf_synflow.compute_masks(model, ...), which works for both."
+            f"model {model.name!r}: received a tf_keras model with wrapper='keras'; expected a "
+            "Keras 3 model. Use wrapper='tfmot' or 'auto' for this one, or build it with "
+            "`import keras`."
         )
     wrapped = [layer.name for layer in weights.wrappers(model)]
     if wrapped:
@@ -33,41 +48,54 @@ def check_can_wrap(model: Any, wrapper: str = "auto") -> None:
             f"{', '.join(wrapped[:4])}{', ...' if len(wrapped) > 4 else ''}); expected a plain "
             "one. Call tf_synflow.strip_pruning(model) first."
         )
+    replicas.check_scope(model)
+    replicas.check_same_weights(model)
+    if wrapper != "tfmot" or compat.is_tf_keras(model):
+        return model
+    from tf_synflow.inject import convert
+
+    with replicas.scope_of(model):
+        return convert.to_tf_keras(model)
 
 
 def inject(model: Any, masks: Masks) -> Any:
-    """A copy of a tf_keras model under TFMOT wrappers that hold the masks."""
-    from tf_synflow.inject import tfmot
+    """A copy of a model that holds the masks, which fit it, in the model's own Keras."""
+    with replicas.scope_of(model):
+        return compiling.checked(_of(model).inject(model, masks))
 
-    return tfmot.inject(model, masks)
 
-
-def strip_pruning(model: Any) -> Any:
-    """A plain copy of a pruned model: the wrappers are gone, removed weights are exactly zero.
+def strip_pruning(model: Any, like: Any = None) -> Any:
+    """A plain copy of a pruned model: removed weights are exactly zero, and nothing masks them.
 
     Args:
       model: what `prune_at_init` or `apply_masks` gave, trained or not, or a model under TFMOT's
-        own wrappers; it stays as it was. A model without wrappers is copied.
+        own wrappers; it stays as it was. A model that is not pruned is copied.
+      like: the Keras 3 model that was pruned with `wrapper="tfmot"`, to get one like it.
 
     Returns:
-      A new, uncompiled tf_keras model with the layers' own names.
+      A new, uncompiled model of the same Keras with the layers' own names; with `like`, a Keras 3
+      model of its architecture with the trained weights.
 
     Raises:
-      ModelError: not a Sequential or Functional tf_keras model.
+      ModelError: not a model that can be copied, or another architecture than that of `like`.
 
     Example:
       >>> final = tf_synflow.strip_pruning(pruned)
       >>> final.save("model.keras")
     """
     graph.check_model(model)
-    if not compat.is_tf_keras(model):
+    if like is None:
+        return _of(model).strip(model)
+    graph.check_model(like)
+    if compat.is_tf_keras(like) or not compat.is_tf_keras(model):
         raise errors.ModelError(
-            f"model {model.name!r}: received a Keras 3 model, which holds no TFMOT wrappers; "
-            "expected the tf_keras model that prune_at_init returned."
+            f"like: received the {_keras_name(like)} model {like.name!r} for the "
+            f"{_keras_name(model)} model {model.name!r}; expected a Keras 3 model that was pruned "
+            "with wrapper='tfmot'. Leave like= out to get a model of the same Keras."
         )
-    from tf_synflow.inject import tfmot
+    from tf_synflow.inject import convert
 
-    return tfmot.strip(model)
+    return convert.to_keras3(_of(model).strip(model), like)
 
 
 def masks_of(model: Any) -> Masks:
@@ -81,20 +109,18 @@ def masks_of(model: Any) -> Masks:
       0.01
     """
     graph.check_model(model)
-    from tf_synflow.inject import tfmot
-
-    return tfmot.masks_of(model)
+    return _of(model).masks_of(model)
 
 
 def load_model(path: Any, **kwargs: Any) -> Any:
-    """Loads a saved pruned model: tf_keras' own `load_model`, knowing the pruning wrapper.
+    """Loads a saved pruned model: its Keras' own `load_model`, knowing how it was pruned.
 
-    A new process needs it whatever the format: tf_keras looks for the wrapper among the classes
-    it knows already.
+    A new process needs it whatever the format: Keras looks for the classes of pruned layers among
+    those that it knows already.
 
     Args:
-      path: a `.keras` or `.h5` file or a SavedModel folder.
-      **kwargs: those of `tf_keras.models.load_model`.
+      path: a `.keras` or `.h5` file of either Keras, or a SavedModel folder of tf_keras.
+      **kwargs: those of `keras.saving.load_model` or `tf_keras.models.load_model`.
 
     Raises:
       OutputError: there is no such file or folder.
@@ -102,14 +128,47 @@ def load_model(path: Any, **kwargs: Any) -> Any:
     Example:
       >>> pruned = tf_synflow.load_model("run/model.keras")
     """
-    import os
-
     if not os.path.exists(path):
         raise errors.OutputError(
             f"model {str(path)!r} does not exist; expected a .keras or .h5 file or a SavedModel "
             "folder."
         )
-    from tf_synflow.inject import tfmot  # registers the wrapper
+    if _is_of_keras_3(pathlib.Path(path)):
+        from tf_synflow.inject import keras  # registers pruned layers
 
-    del tfmot
+        del keras
+        return compat.keras().saving.load_model(path, **kwargs)
+    from tf_synflow.inject import activations, tfmot  # registers the wrapper, and what it may hold
+
+    del activations, tfmot
     return compat.tf_keras().models.load_model(path, **kwargs)
+
+
+def _of(model: Any) -> types.ModuleType:
+    """The module that freezes masks into models of this one's Keras."""
+    if compat.is_tf_keras(model):
+        from tf_synflow.inject import tfmot
+
+        return tfmot
+    from tf_synflow.inject import keras
+
+    return keras
+
+
+def _keras_name(model: Any) -> str:
+    return "tf_keras" if compat.is_tf_keras(model) else "Keras 3"
+
+
+def _is_of_keras_3(path: pathlib.Path) -> bool:
+    metadata = None
+    if path.is_dir() and (path / "metadata.json").exists():  # Keras 3's save(zipped=False)
+        metadata = (path / "metadata.json").read_text(encoding="utf-8")
+    elif path.is_file() and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            metadata = archive.read("metadata.json")
+    elif path.suffix in (".h5", ".hdf5"):
+        import h5py
+
+        with h5py.File(path) as file:
+            return str(file.attrs.get("keras_version", "2")).startswith("3")
+    return metadata is not None and json.loads(metadata)["keras_version"].startswith("3")
