@@ -70,7 +70,9 @@ flags.DEFINE_bool(
     "Train even if the masks leave no path from input to output.",
 )
 flags.DEFINE_integer("epochs", _DEFAULTS.epochs, "Passes over the training set.")
-flags.DEFINE_integer("batch_size", _DEFAULTS.batch_size, "Images in a batch.")
+flags.DEFINE_integer(
+    "batch_size", _DEFAULTS.batch_size, "Images in a batch, which all replicas share."
+)
 flags.DEFINE_enum(
     "optimizer",
     _DEFAULTS.optimizer,
@@ -108,6 +110,14 @@ flags.DEFINE_enum(
     train_config.PRECISIONS,
     "Precision of the layers; the head and all variables are float32 under each.",
 )
+flags.DEFINE_enum(
+    "strategy",
+    _DEFAULTS.strategy,
+    train_config.STRATEGIES,
+    "'mirrored': all GPUs of this machine (tf.distribute.MirroredStrategy); 'multiworker': this "
+    "same command on every worker that the environment variable TF_CONFIG names "
+    "(MultiWorkerMirroredStrategy), with --output_dir on a disk they all see; the chief writes.",
+)
 flags.DEFINE_integer("seed", _DEFAULTS.seed, "Weights, masks, order and augmentation follow.")
 flags.DEFINE_bool(
     "compare_dense", _DEFAULTS.compare_dense, "Train the dense twin too, for the table."
@@ -134,7 +144,8 @@ def main() -> None:
     from tf_synflow.train import loop
 
     report = loop.run(config, output_dir, resume=_RESUME.value, verbose=_VERBOSE.value)
-    print(f"\n{report}")
+    if report is not None:  # which it is on workers other than the chief
+        print(f"\n{report}")
 
 
 def _new_folder(config: train_config.TrainConfig) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields
 SCORERS = ("synflow", "magnitude", "random")
 OPTIMIZERS = ("sgd", "adam", "adamw")
 LEARNING_RATE_SCHEDULES = ("step", "cosine", "constant")
+STRATEGIES = ("none", "mirrored", "multiworker")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -36,6 +37,7 @@ class TrainConfig:
     weight_decay: float = 0.0
     steps_per_execution: int = 1
     mixed_precision: str = "float32"
+    strategy: str = "none"
     seed: int = 0
     compare_dense: bool = False
     export: bool = False

@@ -1,19 +1,23 @@
 """The run: data → model → masks → training → plain model → export → report."""
 
+import contextlib
 import json
 import math
 import sys
+import tempfile
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import tf_synflow
 from tf_synflow import compat
 from tf_synflow.train import data as data_sets
-from tf_synflow.train import models, optimizers
+from tf_synflow.train import models, optimizers, strategy
 from tf_synflow.train.config import TrainConfig
 from tf_synflow.train.pruning_schedule import make_schedule
 from tf_synflow.train.report import Report
 from tf_synflow.train.run_folder import RunFolder
+from tf_synflow.train.strategy import Workers
 
 KEPT_CHECKPOINTS = 2
 
@@ -29,20 +33,24 @@ class Trained:
 
 def run(
     config: TrainConfig, output_dir: str, *, resume: bool = False, verbose: bool = True
-) -> Report:
+) -> Report | None:
     """Prunes at initialization, trains, and leaves everything in a folder.
+
+    With `config.strategy` "multiworker" every worker calls it, with the same arguments.
 
     Args:
       config: The run.
-      output_dir: A new or empty folder; with `resume`, the folder of this same run.
+      output_dir: A new or empty folder; with `resume`, the folder of this same run. All workers
+        have to see it; the chief writes it.
       resume: Go on after the last checkpoint, with the masks on file.
       verbose: Show progress.
 
     Returns:
-      The report, which is also in the folder.
+      The report, which is also in the folder; None on a worker that is not the chief.
 
     Raises:
       OutputError: The folder holds something else or cannot be written.
+      ClusterError: The workers cannot start together, or one was lost.
       DataError, QuantityError, UnknownNameError, LayerCollapseError, ...: See `tf_synflow.errors`.
 
     Example:
@@ -50,8 +58,24 @@ def run(
       >>> print(report)
     """
     optimizers.check(config)
-    folder = RunFolder(output_dir)
-    folder.check(config, resume=resume)
+    workers = strategy.start(config.strategy)
+    workers.on_chief(lambda: RunFolder(output_dir).check(config, resume=resume))
+    workers.check_batch_size(config.batch_size)
+    with _folder_of(workers, output_dir) as folder, workers.watched():
+        return _run(config, folder, workers, verbose and workers.is_chief)
+
+
+@contextlib.contextmanager
+def _folder_of(workers: Workers, output_dir: str) -> Iterator[RunFolder]:
+    """The folder that a worker writes: that of the run, or one that goes when it is done."""
+    if workers.is_chief:
+        yield RunFolder(output_dir)
+    else:
+        with tempfile.TemporaryDirectory() as scratch:
+            yield RunFolder(scratch, RunFolder(output_dir))
+
+
+def _run(config: TrainConfig, folder: RunFolder, workers: Workers, verbose: bool) -> Report | None:
     data = data_sets.load(
         config.data,
         data_dir=config.data_dir,
@@ -62,7 +86,8 @@ def run(
         verbose=verbose,
     )
     masks = _masks(config, data, folder, verbose) if config.compression != 1 else None
-    model = _build(config, data, config.mixed_precision)
+    with workers.strategy.scope():
+        model = _build(config, data, config.mixed_precision)
     summary = None
     if masks is not None:
         model = tf_synflow.apply_masks(model, masks, allow_collapse=config.allow_collapse)
@@ -71,9 +96,12 @@ def run(
     folder.claim(config, masks)
     dense = None
     if config.compare_dense and masks is not None:
-        twin = _build(config, data, config.mixed_precision)
-        dense = _train(config, data, twin, folder.dense, verbose)
-    trained = _train(config, data, model, folder, verbose)
+        with workers.strategy.scope():
+            twin = _build(config, data, config.mixed_precision)
+        dense = _train(config, data, twin, folder.dense, workers, verbose)
+    trained = _train(config, data, model, folder, workers, verbose)
+    if not workers.is_chief:
+        return None
     exported = None
     if config.export:
         samples, _ = next(iter(data.test_batches()))
@@ -86,8 +114,8 @@ def run(
 
 def _masks(config: TrainConfig, data: data_sets.Data, folder: RunFolder, verbose: bool):
     """The masks on file; computed if there are none."""
-    if folder.masks.exists():
-        return tf_synflow.Masks.load(folder.masks)
+    if folder.source.masks.exists():
+        return tf_synflow.Masks.load(folder.source.masks)
     return tf_synflow.compute_masks(
         _build(config, data, "float32"),
         config.compression,
@@ -112,41 +140,48 @@ def _build(config: TrainConfig, data: data_sets.Data, dtype: str):
 
 
 def _train(
-    config: TrainConfig, data: data_sets.Data, model, folder: RunFolder, verbose: bool
+    config: TrainConfig,
+    data: data_sets.Data,
+    model,
+    folder: RunFolder,
+    workers: Workers,
+    verbose: bool,
 ) -> Trained:
     """Trains one network, from its last checkpoint if there is one."""
     import tensorflow as tf
 
     keras = compat.tf_keras()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(
-        optimizers.make_optimizer(config, data.steps_per_epoch),
-        loss,
-        metrics=["accuracy"],
-        steps_per_execution=config.steps_per_execution,
-        jit_compile=False,
-    )
-    model.optimizer.build(model.trainable_variables)
+    with workers.strategy.scope():
+        model.compile(
+            optimizers.make_optimizer(config, data.steps_per_epoch),
+            loss,
+            metrics=["accuracy"],
+            steps_per_execution=config.steps_per_execution,
+            jit_compile=False,
+        )
+        model.optimizer.build(model.trainable_variables)
     manager = tf.train.CheckpointManager(
         tf.train.Checkpoint(model=model),
         str(folder.checkpoints),
         max_to_keep=KEPT_CHECKPOINTS,
         checkpoint_name="epoch",
     )
-    done = 0
-    if manager.latest_checkpoint:
-        done = int(manager.latest_checkpoint.rsplit("-", 1)[1])
-        manager.checkpoint.restore(manager.latest_checkpoint).assert_existing_objects_matched()
+    latest = tf.train.latest_checkpoint(str(folder.source.checkpoints))
+    done = int(latest.rsplit("-", 1)[1]) if latest else 0
+    workers.check_same_epoch(done, folder.source.checkpoints)
+    if latest:
+        manager.checkpoint.restore(latest).assert_existing_objects_matched()
     folder.cut_metrics(done)
     if verbose:
         print(f"\n{folder.path}: {done} of {config.epochs} epochs done", flush=True)
     if done < config.epochs:
         model.fit(
-            data.train_batches(first_epoch=done),
+            workers.shared(data.train_batches(first_epoch=done)),
             steps_per_epoch=data.steps_per_epoch,
             initial_epoch=done,
             epochs=config.epochs,
-            validation_data=data.test_batches(),
+            validation_data=workers.shared(data.test_batches()),
             callbacks=[
                 _recorder(folder, manager),
                 keras.callbacks.TensorBoard(str(folder.tensorboard), write_graph=False),
@@ -176,7 +211,7 @@ def _recorder(folder: RunFolder, manager):
                 name.replace("val_", "test_"): value if math.isfinite(value) else None
                 for name, value in ((name, float(value)) for name, value in logs.items())
             }
-            numbers["learning_rate"] = float(self.model.optimizer.learning_rate)
+            numbers["learning_rate"] = float(self.model.optimizer.learning_rate.numpy())
             seconds = round(time.monotonic() - self.started, 3)
             # Metrics first: a kill between the two repeats the epoch, and its line is cut then.
             folder.append_metrics({"epoch": epoch + 1, **numbers, "seconds": seconds})

@@ -21,10 +21,16 @@ class RunFolder:
     `flags.cfg` (a flagfile that repeats the run), `config.json` (the same, to compare on resume),
     `versions.json`, `metrics.jsonl` (a line an epoch), `masks.npz`, `checkpoints/`,
     `tensorboard/`, `model.keras`, `model.tflite` if asked for, `report.json`, `report.txt`.
+
+    Args:
+      path: The folder to write.
+      source: The folder that the state of the run is read from; by default the same. A worker
+        other than the chief reads the chief's and writes its own, which nobody keeps.
     """
 
-    def __init__(self, path: str | os.PathLike):
+    def __init__(self, path: str | os.PathLike, source: "RunFolder | None" = None):
         self.path = Path(path).expanduser()
+        self.source = source or self
 
     @property
     def masks(self) -> Path:
@@ -53,7 +59,8 @@ class RunFolder:
     @property
     def dense(self) -> "RunFolder":
         """Where the dense twin of the run trains."""
-        return RunFolder(self.path / "dense")
+        source = None if self.source is self else self.source.dense
+        return RunFolder(self.path / "dense", source)
 
     def check(self, config: TrainConfig, *, resume: bool) -> None:
         """Checks that a new run may have the folder, or that it holds this run to be resumed.
