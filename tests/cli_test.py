@@ -86,7 +86,7 @@ def test_console_script_shows_the_same_help(tool, tmp_path):
     ("flags", "message"),
     [
         (["--colour=red"], "Unknown command line flag 'colour'"),
-        (["--model=alexnet"], "should be one of <conv|mlp|resnet20|vgg11_bn|vgg16_bn>"),
+        (["--model=alexnet"], "should be one of <conv|lstm|mlp|resnet20|vgg11_bn|vgg16_bn|vit>"),
         (["--scorer=best"], "should be one of <synflow|magnitude|random>"),
         (["--epochs=many"], "flag --epochs=many"),
         (["digits"], "unexpected argument 'digits'"),

@@ -4,6 +4,8 @@ import zlib
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+
 MIN_CHANNELS = 8
 
 
@@ -67,6 +69,66 @@ class LayerKit:
     def add(self, x: Any, y: Any, name: str) -> Any:
         return self.keras.layers.Add(name=name, dtype=self._dtype)([x, y])
 
+    def reshape(self, x: Any, shape: tuple[int, ...], name: str) -> Any:
+        return self.keras.layers.Reshape(shape, name=name, dtype=self._dtype)(x)
+
+    def layer_norm(self, x: Any, name: str) -> Any:
+        return self.keras.layers.LayerNormalization(epsilon=1e-6, name=name, dtype=self._dtype)(x)
+
+    def gelu(self, x: Any, name: str) -> Any:
+        return self.keras.layers.Activation("gelu", name=name, dtype=self._dtype)(x)
+
+    def token_mean(self, x: Any, name: str = "mean") -> Any:
+        return self.keras.layers.GlobalAveragePooling1D(name=name, dtype=self._dtype)(x)
+
+    def lstm(self, x: Any, units: int, name: str, *, sequences: bool = False) -> Any:
+        """Keras' own initializers: Glorot uniform, orthogonal, forget bias one."""
+        return self.keras.layers.LSTM(
+            units,
+            return_sequences=sequences,
+            kernel_initializer=self.keras.initializers.GlorotUniform(seed=self._seed_of(name)),
+            recurrent_initializer=self.keras.initializers.Orthogonal(
+                seed=self._seed_of(f"{name}/recurrent")
+            ),
+            name=name,
+            dtype=self._dtype,
+        )(x)
+
+    def attention(self, x: Any, heads: int, name: str) -> Any:
+        """Self-attention with kernels of variance 1 / fan-in."""
+        size = x.shape[-1]
+        layer = self.keras.layers.MultiHeadAttention(
+            heads, size // heads, name=name, dtype=self._dtype
+        )
+        y = layer(x, x)
+        # One seeded initializer would give query, key and value the same kernel.
+        drawn = [
+            value if value.ndim < 3 else self._unit_variance(f"{name}/{i}", value.shape)
+            for i, value in enumerate(layer.get_weights())
+        ]
+        layer.set_weights(drawn)
+        return y
+
+    def embedded_patches(self, image: Any, patch: int, size: int, name: str) -> Any:
+        """Patches as tokens, projected; the bias, one for each token, is the position embedding."""
+        height, width, channels = image.shape[1:]
+        rows, columns = height // patch, width // patch
+        layers = self.keras.layers
+        x = self.reshape(image, (rows, patch, columns, patch, channels), f"{name}_cut")
+        x = layers.Permute((1, 3, 2, 4, 5), name=f"{name}_sort", dtype=self._dtype)(x)
+        x = self.reshape(x, (rows * columns, patch * patch * channels), f"{name}_tokens")
+        return layers.EinsumDense(
+            "btp,pd->btd",
+            (rows * columns, size),
+            bias_axes="td",
+            kernel_initializer=self.he_normal(name),
+            bias_initializer=self.keras.initializers.RandomNormal(
+                stddev=0.02, seed=self._seed_of(f"{name}/positions")
+            ),
+            name=name,
+            dtype=self._dtype,
+        )(x)
+
     def dense(self, x: Any, units: int, name: str) -> Any:
         return self.keras.layers.Dense(
             units, kernel_initializer=self.he_normal(name), name=name, dtype=self._dtype
@@ -87,6 +149,13 @@ class LayerKit:
         return self.keras.initializers.VarianceScaling(
             2.0, mode="fan_in", distribution="untruncated_normal", seed=self._seed_of(name)
         )
+
+    def _unit_variance(self, name: str, shape: tuple[int, ...]) -> np.ndarray:
+        """An attention kernel: (size, heads, head size), or its transpose for the output."""
+        inward = shape[:1] if shape[0] == shape[1] * shape[2] else shape[:2]
+        flat = (int(np.prod(inward)), int(np.prod(shape)) // int(np.prod(inward)))
+        initializer = self.keras.initializers.LecunNormal(seed=self._seed_of(name))
+        return np.reshape(np.array(initializer(flat)), shape)
 
     def _seed_of(self, name: str) -> int:
         return zlib.crc32(f"{self._seed}/{name}".encode()) & 0x7FFFFFFF

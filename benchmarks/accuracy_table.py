@@ -1,10 +1,13 @@
-"""The README's CIFAR-10 table: SynFlow against magnitude pruning at initialization.
+"""Tables of test accuracy: SynFlow against another scorer at the same compressions.
+
+`cifar10` is the README's, against magnitude; `modern` is an LSTM and a vision transformer, against
+random pruning.
 
 Every cell is one run of `tf-synflow-train`; a cell that is done is left alone, one that was cut
 short goes on after its last epoch. The CSV is written anew after each cell, the figure at the end.
 
-    python benchmarks/cifar10_table.py --data_dir=<TFDS folder>
-    python benchmarks/cifar10_table.py --collect_only
+    python benchmarks/accuracy_table.py --table=cifar10 --data_dir=<TFDS folder>
+    python benchmarks/accuracy_table.py --table=modern --collect_only
 """
 
 import csv
@@ -13,34 +16,45 @@ import json
 import pathlib
 import subprocess
 import sys
+from typing import NamedTuple
 
 from absl import app, flags
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-MODELS = ("vgg11_bn", "resnet20")
-SCORERS = ("synflow", "magnitude")
-COMPRESSIONS = (1, 10, 100, 1000)
 CHANCE = 0.1
 
+
+class Table(NamedTuple):
+    """Flagfiles in configs/, the scorers to compare, and at which compressions (1 is dense)."""
+
+    configs: tuple[str, ...]
+    scorers: tuple[str, ...]
+    compressions: tuple[int, ...]
+
+
+TABLES = {
+    "cifar10": Table(
+        ("cifar10_vgg11_bn", "cifar10_resnet20"), ("synflow", "magnitude"), (1, 10, 100, 1000)
+    ),
+    "modern": Table(("mnist_lstm", "cifar10_vit"), ("synflow", "random"), (1, 10)),
+}
+
+_TABLE = flags.DEFINE_enum("table", "cifar10", sorted(TABLES), "Which table.")
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets.")
-_RUNS = flags.DEFINE_string("runs", str(ROOT / "runs" / "cifar10"), "Folder of the runs.")
+_RUNS = flags.DEFINE_string("runs", str(ROOT / "runs"), "Folder of the runs, one inside a table.")
 _OUT = flags.DEFINE_string("out", str(ROOT / "docs" / "results"), "Folder of CSV and figure.")
 _COLLECT_ONLY = flags.DEFINE_bool("collect_only", False, "Train nothing; read what is there.")
 
 
-def cells() -> list[tuple[str, str, int]]:
-    """Model, scorer, compression; the dense network once a model."""
-    return [
-        cell
-        for cell in itertools.product(MODELS, SCORERS, COMPRESSIONS)
-        if cell[1:] != ("synflow", 1)
-    ]
+def cells(table: Table) -> list[tuple[str, str, int]]:
+    """Config, scorer, compression; the dense network once a config."""
+    return [cell for cell in itertools.product(*table) if cell[1:] != ("synflow", 1)]
 
 
-def command(model: str, scorer: str, compression: int) -> list[str]:
+def command(config: str, scorer: str, compression: int) -> list[str]:
     """The flags of one cell, after `tf-synflow-train`."""
     return [
-        f"--flagfile=configs/cifar10_{model}.cfg",
+        f"--flagfile=configs/{config}.cfg",
         f"--scorer={scorer}",
         f"--compression={compression}",
         "--allow_collapse",
@@ -64,9 +78,9 @@ def row(cell: tuple[str, str, int], folder: pathlib.Path) -> dict:
     report = json.loads((folder / "report.json").read_text())
     network = report.get("pruned") or report["dense"]
     left = tf_synflow.summary(tf_synflow.load_model(folder / "model.keras", compile=False))
-    model, scorer, compression = cell
+    _, scorer, compression = cell
     return {
-        "model": model,
+        "model": report["config"]["model"],
         "width": report["config"]["width"],
         "scorer": scorer if compression > 1 else "dense",
         "compression": compression,
@@ -80,28 +94,29 @@ def row(cell: tuple[str, str, int], folder: pathlib.Path) -> dict:
     }
 
 
-def write(rows: list[dict], out: pathlib.Path) -> None:
+def write(rows: list[dict], path: pathlib.Path) -> None:
     """CSV, whole or not at all."""
-    out.mkdir(parents=True, exist_ok=True)
-    temporary = out / "cifar10.csv.tmp"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".csv.tmp")
     with temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, fieldnames=list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
-    temporary.replace(out / "cifar10.csv")
+    temporary.replace(path)
 
 
-def draw(rows: list[dict], out: pathlib.Path) -> None:
+def draw(rows: list[dict], table: Table, path: pathlib.Path) -> None:
     """Accuracy against compression, a panel a model."""
     import matplotlib
 
     matplotlib.use("svg")
     import matplotlib.pyplot as plt
 
-    figure, panels = plt.subplots(1, len(MODELS), figsize=(8, 3.2), sharey=True)
-    for panel, model in zip(panels, MODELS, strict=True):
+    models = list(dict.fromkeys(row["model"] for row in rows))
+    figure, panels = plt.subplots(1, len(models), figsize=(8, 3.2), sharey=True, squeeze=False)
+    for panel, model in zip(panels[0], models, strict=True):
         of_model = [row for row in rows if row["model"] == model]
-        for scorer, colour in zip(SCORERS, ("tab:blue", "tab:orange"), strict=True):
+        for scorer, colour in zip(table.scorers, ("tab:blue", "tab:orange"), strict=True):
             points = [r for r in of_model if r["scorer"] in (scorer, "dense")]
             points.sort(key=lambda r: r["compression"])
             panel.plot(
@@ -112,22 +127,24 @@ def draw(rows: list[dict], out: pathlib.Path) -> None:
                 label=scorer,
             )
         panel.axhline(100 * CHANCE, color="grey", linestyle=":", label="chance")
-        width = of_model[0]["width"] if of_model else 1
+        width = of_model[0]["width"]
         panel.set_title(model if width == 1 else f"{model}, width {width:g}")
         panel.set(xscale="log", xlabel="compression (1 = dense)", ylim=(0, 100))
-    panels[0].set_ylabel("CIFAR-10 test accuracy, %")
-    panels[0].legend()
+    panels[0][0].set_ylabel("test accuracy, %")
+    panels[0][0].legend()
     figure.tight_layout()
-    figure.savefig(out / "cifar10.svg")
-    figure.savefig(out / "cifar10.png", dpi=120)
+    figure.savefig(path.with_suffix(".svg"))
+    figure.savefig(path.with_suffix(".png"), dpi=120)
 
 
 def main(argv: list[str]) -> None:
     """Trains what is missing, then prints the table as Markdown."""
     del argv
-    runs, out = pathlib.Path(_RUNS.value), pathlib.Path(_OUT.value)
+    table = TABLES[_TABLE.value]
+    runs = pathlib.Path(_RUNS.value) / _TABLE.value
+    out = pathlib.Path(_OUT.value) / f"{_TABLE.value}.csv"
     rows = []
-    for cell in cells():
+    for cell in cells(table):
         folder = runs / "-".join(map(str, cell))
         if not _COLLECT_ONLY.value and not (folder / "report.json").exists():
             train(cell, folder)
@@ -136,7 +153,7 @@ def main(argv: list[str]) -> None:
             write(rows, out)
     if not rows:
         raise SystemExit(f"No finished run in {runs}; train first, without --collect_only.")
-    draw(rows, out)
+    draw(rows, table, out)
     print("| model | scorer | compression | kept | flow left | test accuracy |")
     print("| --- | --- | --- | --- | --- | --- |")
     for r in rows:
