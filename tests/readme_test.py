@@ -4,8 +4,8 @@ import pathlib
 import re
 import shlex
 
+import keras
 import numpy as np
-import tf_keras
 
 import tf_synflow
 
@@ -13,16 +13,16 @@ ROOT = pathlib.Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def _blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```$", README, re.DOTALL | re.MULTILINE)
+def _blocks(language: str, text: str = README) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```$", text, re.DOTALL | re.MULTILINE)
 
 
 def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    layers = tf_keras.layers
-    model = tf_keras.Sequential(
+    layers = keras.layers
+    model = keras.Sequential(
         [
-            tf_keras.Input((8, 8, 1)),
+            keras.Input((8, 8, 1)),
             layers.Conv2D(32, 3, activation="relu", name="conv1"),
             layers.Flatten(),
             layers.Dense(10, name="head"),
@@ -41,6 +41,19 @@ def test_python_blocks_run_in_order(tmp_path, monkeypatch, capsys):
     assert max(zeros) > 0.98
     assert (tmp_path / "model.tflite").exists()
     assert tf_synflow.Masks.load(tmp_path / "masks.npz") == names["masks"]
+
+
+def test_the_layers_of_the_docs_have_the_rules_they_show():
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    names = {}
+    exec(compile(_blocks("python", text)[-1], "models.md", "exec"), names)
+    inputs = keras.Input((6, 4))
+    x = keras.layers.Dense(3, use_bias=False, name="a")(inputs)
+    x = names["Scale"](name="scale")(names["Positions"](name="positions")(x))
+    model = keras.Model(inputs, keras.layers.Dense(2, use_bias=False, name="b")(x))
+    scores = tf_synflow.score(model, prunable="*")
+    total = scores["a/kernel"].sum() + scores["positions/positions"].sum()
+    np.testing.assert_allclose([scores[n].sum() for n in ("scale/scale", "b/kernel")], total)
 
 
 def test_commands_name_files_and_tools_that_are_here():
