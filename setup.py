@@ -35,8 +35,6 @@ setuptools.setup(
     install_requires=[
         "absl-py>=1.2",
         "ai-edge-litert>=2.1",
-        # TFDS imports it for its downloads without saying so.
-        "importlib_resources",
         # TensorFlow Datasets 4.9.10 imports it for a download, and asks for it on old Pythons only.
         "importlib-resources>=6.0",
         # 3.12 is the last Keras for Python 3.10.
@@ -54,7 +52,7 @@ setuptools.setup(
         "tqdm>=4.65",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8.0", "ruff>=0.12"],
+        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
     },
     entry_points={
         "console_scripts": [

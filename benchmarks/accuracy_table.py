@@ -153,7 +153,8 @@ def main(argv: list[str]) -> None:
             write(rows, out)
     if not rows:
         raise SystemExit(f"No finished run in {runs}; train first, without --collect_only.")
-    draw(rows, table, out)
+    if len(table.compressions) > 2:  # two points are no curve
+        draw(rows, table, out)
     print("| model | scorer | compression | kept | flow left | test accuracy |")
     print("| --- | --- | --- | --- | --- | --- |")
     for r in rows:
