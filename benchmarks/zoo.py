@@ -155,7 +155,9 @@ def make_row(model: str, keras: str, compression: float, note: Callable[..., Non
     rng = np.random.default_rng(0)
     images = rng.random((STEPS * BATCH, pixels, pixels, 3), np.float32)
     labels = rng.integers(0, CLASSES, STEPS * BATCH)
-    pruned.compile(module.optimizers.SGD(1e-3, momentum=0.9), "sparse_categorical_crossentropy")
+    pruned.compile(
+        module.optimizers.SGD(1e-3, 0.9, global_clipnorm=1.0), "sparse_categorical_crossentropy"
+    )
     history = pruned.fit(images, labels, batch_size=BATCH, verbose=0)
     trained = weights.all_weights(pruned)
     frozen = tf_synflow.masks_of(pruned)
