@@ -16,6 +16,7 @@ SERIES = (4, 3)
 
 def between(k, function, shape=SERIES):
     """A dense layer, what function(layers, x) makes, a dense layer; no additive terms."""
+    k.backend.clear_session()  # names are numbered from here: lstm_cell
     inputs = k.Input(shape)
     x = k.layers.Dense(3, name="before", **NO_BIAS)(inputs)
     outputs = function(k.layers, x)
