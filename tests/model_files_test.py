@@ -20,10 +20,13 @@ def small(module):
     )
 
 
-@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m"])
+@pytest.mark.parametrize(
+    ("k", "name"),
+    [(tf_keras, "m.keras"), (tf_keras, "m.h5"), (tf_keras, "m"), (keras, "m.keras")],
+)
 @pytest.mark.parametrize("pruned", [False, True])
-def test_saved_models_come_back(name, pruned, tmp_path):
-    model = small(tf_keras)
+def test_saved_models_come_back(k, name, pruned, tmp_path):
+    model = small(k)
     if pruned:
         model = tf_synflow.prune_at_init(model, 3, verbose=False)
     model_files.save(model, str(tmp_path / name))

@@ -217,7 +217,7 @@ def test_a_mask_of_padding_is_all_ones():
 
 def keys_in(model):
     return {
-        key for op in getattr(model, "operations", model.layers) for key in registry._keys_of(op)
+        key for op in getattr(model, "operations", model.layers) for key in registry.keys_of(op)
     }
 
 

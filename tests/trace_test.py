@@ -315,6 +315,31 @@ def test_an_own_layer_called_with_several_arguments(k):
     assert set(sums) == {"join/p/kernel", "join/q/kernel"}
 
 
+@each_keras
+def test_one_layer_called_in_two_modes_is_followed_twice(k):
+    class Either(k.layers.Layer):
+        def __init__(self, **keywords):
+            super().__init__(**keywords)
+            self.p = k.layers.Dense(4, name="p", **NO_BIAS)
+            self.q = k.layers.Dense(4, name="q", **NO_BIAS)
+
+        def call(self, x, second=False):
+            return self.q(x) if second else self.p(x)
+
+    inputs = k.Input((3,))
+    either = Either(name="either")
+    either.p.build((None, 3))
+    either.q.build((None, 3))
+    outputs = k.layers.Add()([either(inputs), either(inputs, second=True)])
+    model = without_additive_terms(k.Model(inputs, outputs))
+    flow, sums = flow_and_sums(model)
+    assert set(sums) == {"either/p/kernel", "either/q/kernel"}
+    for name, total in sums.items():
+        kernel = weights.all_weights(model)[name].variable.numpy()
+        np.testing.assert_allclose(total, np.abs(kernel).sum(), rtol=1e-6)
+    np.testing.assert_allclose(sum(sums.values()), flow, rtol=1e-12)
+
+
 # --- what cannot be traced ------------------------------------------------------------------------
 
 

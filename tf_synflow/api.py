@@ -207,14 +207,11 @@ def _apply(model: Any, prepared: Any, masks: Masks, input_shape: Any, allow_coll
     """Freezes masks into the prepared model, once they fit the one that was given."""
     replicas.check_same_masks(model, masks)
     masks.check_fits({name: weight.shape for name, weight in weights.all_weights(model).items()})
-    network = Network(model, lambda name: name in masks, input_shape)
-    if not allow_collapse and not network.has_flow(masks):
-        empty = [name for name, mask in masks.items() if not mask.any()]
-        raise errors.LayerCollapseError(
-            f"layer-collapse: received masks that keep {masks.kept:,} of {masks.size:,} weights "
-            f"and leave no path from input to output (empty: {', '.join(empty) or 'none'}); "
-            "expected some flow. Lower the compression, use scorer='synflow' with 100 rounds, or "
-            "insist with allow_collapse=True."
+    if not allow_collapse:
+        Network(model, lambda name: name in masks, input_shape).check_flow(
+            masks,
+            "Lower the compression, use scorer='synflow' with 100 rounds, or insist with "
+            "allow_collapse=True.",
         )
     return inject.inject(prepared, masks)
 

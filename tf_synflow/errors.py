@@ -56,6 +56,10 @@ class LayerCollapseError(TfSynflowError, ValueError):
     """The masks leave no flow from input to output: the network could not learn anything."""
 
 
+class ShrinkError(TfSynflowError, RuntimeError):
+    """A shrunk model that does not compute what the given one computes."""
+
+
 class DependencyError(TfSynflowError, ImportError):
     """A package is missing, or its version does not fit."""
 
@@ -74,3 +78,8 @@ class ClusterError(TfSynflowError, RuntimeError):
 
 class ExportError(TfSynflowError, RuntimeError):
     """An exported file that does not compute what the Keras model computes."""
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception of others says first, to be quoted in one of ours."""
+    return next(iter(str(error).strip().splitlines()), "no message")[:300]

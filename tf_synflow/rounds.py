@@ -49,14 +49,11 @@ def _checked(scores: Scores, masks: dict[str, np.ndarray], network: Network) -> 
     """The scores, once they can be ranked; where no flow is left, that is what is said."""
     try:
         return scores.check(masks)
-    except errors.ScoreError as error:
-        if all(mask.all() for mask in masks.values()) or network.has_flow(masks):
-            raise
-        kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-        empty = [name for name, mask in masks.items() if not mask.any()]
-        raise errors.LayerCollapseError(
-            f"layer-collapse: received masks that keep {kept:,} weights after a round and leave no "
-            f"path from input to output (empty: {', '.join(empty) or 'none'}), so that nothing is "
-            "left to score; expected some flow. Take more rounds, "
-            "schedule=SynFlowPruningSchedule(compression, rounds=100), or a lower compression."
-        ) from error
+    except errors.ScoreError:
+        if not all(mask.all() for mask in masks.values()):  # else no mask has stopped the flow
+            network.check_flow(
+                masks,
+                "Take more rounds, schedule=SynFlowPruningSchedule(compression, rounds=100), or a "
+                "lower compression: a round before the last left nothing to score.",
+            )
+        raise

@@ -1,13 +1,11 @@
 """Model files of either Keras: read whichever it is, write whole or not at all."""
 
-import json
 import os
-import zipfile
 from pathlib import Path
 from typing import Any
 
 from tf_synflow import files
-from tf_synflow.errors import ModelError, OutputError, TfSynflowError
+from tf_synflow.errors import ModelError, OutputError, TfSynflowError, first_line
 
 SUFFIXES = (".keras", ".h5", "")
 
@@ -20,20 +18,16 @@ def load(path: str) -> Any:
       ModelError: It is not a model, or damaged.
     """
     import tf_synflow
-    from tf_synflow import compat
 
     try:
-        if _is_keras_3(Path(path)):
-            return compat.keras().saving.load_model(path, compile=False)
         return tf_synflow.load_model(path, compile=False)
     except TfSynflowError:
         raise
     except Exception as error:  # Keras raises whatever its reading trips over
         raise ModelError(
             f"{path!r} could not be read as a model ({type(error).__name__}: "
-            f"{str(error).splitlines()[0] if str(error) else 'no message'}); expected a .keras or "
-            ".h5 file or a SavedModel folder, with all custom layers registered. It may be "
-            "truncated, or something else."
+            f"{first_line(error)}); expected a .keras or .h5 file or a SavedModel folder, with all "
+            "custom layers registered. It may be truncated, or something else."
         ) from error
 
 
@@ -65,17 +59,3 @@ def save(model: Any, path: str) -> None:
     """Saves a model; the file or folder appears whole or not at all."""
     with files.whole(path) as temporary:
         model.save(temporary)
-
-
-def _is_keras_3(path: Path) -> bool:
-    if path.suffix == ".keras" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            version = json.loads(archive.read("metadata.json"))["keras_version"]
-    elif path.suffix == ".h5" and path.exists():
-        import h5py
-
-        with h5py.File(path) as file:
-            version = file.attrs.get("keras_version", "2")
-    else:
-        return False
-    return str(version).startswith("3")

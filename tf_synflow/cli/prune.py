@@ -17,7 +17,7 @@ from tf_synflow.train import config as train_config
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "Saved tf_keras model: a .keras or .h5 file or a SavedModel folder.",
+    "Saved model of either Keras: a .keras or .h5 file or a SavedModel folder.",
     required=True,
 )
 _OUTPUT = flags.DEFINE_string(

@@ -1,11 +1,13 @@
-"""What a model is fed for its scoring: ones, in the shape of its inputs."""
+"""What a model is fed: ones for its scoring, random numbers where two models are compared."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_synflow import errors
+from tf_synflow.flow import weights
 
 Shape = Sequence[int]
 
@@ -80,3 +82,37 @@ def _name(tensor: Any) -> str:
 def ones(shape: Shape, dtype: tf.DType) -> tf.Tensor:
     """One example of ones, batch first."""
     return tf.ones([1, *shape], dtype)
+
+
+def random(model: Any, size: int, *, batch: int = 2, seed: int = 0) -> list[tf.Tensor]:
+    """Random values for a model's inputs, flat: standard normal, or tokens that it can look up.
+
+    Args:
+      model: built Sequential or Functional model of either Keras.
+      size: of the dimensions that the model leaves open.
+      batch: of the examples, where the model leaves it open.
+      seed: of the numbers.
+    """
+    generator = np.random.RandomState(seed)
+    rows = [
+        getattr(layer, attribute)
+        for _, layer in weights.layers_of(model)
+        for attribute in ("input_dim", "num_tokens")
+        if isinstance(getattr(layer, attribute, None), int)
+    ]
+
+    def draw(tensor: Any) -> tf.Tensor:
+        known, *sizes = tuple(tensor.shape)
+        shape = [known or batch, *(n or size for n in sizes)]
+        dtype = tf.as_dtype(tensor.dtype)
+        if dtype == tf.string:
+            return tf.fill(shape, "a")
+        if not dtype.is_floating:  # tokens
+            return tf.cast(
+                generator.randint(0, min([*rows, 2 if dtype.is_bool else 100]), shape), dtype
+            )
+        # An embedding reads a fraction as token 0.
+        values = generator.random_sample(shape) if rows else generator.standard_normal(shape)
+        return tf.cast(values, dtype)
+
+    return [draw(tensor) for tensor in model.inputs]

@@ -118,8 +118,9 @@ class Network:
         self, layer: Any, path: str, args: tuple, kwargs: dict, apply: graph.Apply
     ) -> list[FlowTensor]:
         """A layer without a rule that is made of layers: the rules of those."""
-        flows = [x for x in tf.nest.flatten((args, kwargs)) if isinstance(x, FlowTensor)]
-        key = (id(layer), tuple(tuple(x.shape) for x in flows), repr(sorted(kwargs)))
+        arguments = tf.nest.flatten((args, kwargs))
+        flows = [x for x in arguments if isinstance(x, FlowTensor)]
+        key = (id(layer), *map(_key, arguments), *sorted(kwargs))
         if key not in self._subgraphs:
             self._subgraphs[key] = trace.graph_of_call(layer, args, kwargs)
         return graph.run(self._subgraphs[key], flows, apply, f"{path}/")
@@ -131,6 +132,26 @@ class Network:
         is none. Additive terms (biases, β) are left out, for they need no input.
         """
         return float(self(self.paths(masks)).value) > 0
+
+    def check_flow(self, masks: Mapping[str, np.ndarray], advice: str) -> None:
+        """Checks that some flow is left.
+
+        Args:
+          masks: by name of prunable weight.
+          advice: how to mend it, the last sentence of the error.
+
+        Raises:
+          LayerCollapseError: none is; names the empty weights.
+        """
+        if self.has_flow(masks):
+            return
+        kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
+        empty = [name for name, mask in masks.items() if not mask.any()]
+        raise errors.LayerCollapseError(
+            f"layer-collapse: received masks that keep {kept:,} of {self.size:,} weights and leave "
+            f"no path from input to output (empty: {', '.join(empty) or 'none'}); expected some "
+            f"flow. {advice}"
+        )
 
     def paths(self, masks: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
         """|θ| with one for every kept weight, without additive terms: R counts the paths."""
@@ -144,3 +165,10 @@ class Network:
             else:
                 theta[name] = tf.constant(np.abs(weight.value()))
         return theta
+
+
+def _key(argument: Any) -> Any:
+    """What a traced call may be taken again for: flows of a shape, and the same of all else."""
+    if isinstance(argument, FlowTensor):
+        return tuple(argument.shape)
+    return argument if isinstance(argument, str | int | float | bool) else id(argument)

@@ -111,7 +111,7 @@ def _shared(value: tf.Tensor, n: int) -> tf.Tensor:
     return constant + (value - constant) / n
 
 
-def normalised(value: tf.Tensor, axis: int | Sequence[int]) -> tf.Tensor:
+def over_sum(value: tf.Tensor, axis: int | Sequence[int]) -> tf.Tensor:
     """Value / its sum along the axes, which is a constant to the gradient; zeros stay zeros."""
     return _over(value, tf.reduce_sum(tf.abs(value), axis, keepdims=True))
 

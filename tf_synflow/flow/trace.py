@@ -27,7 +27,8 @@ def graph_of_model(model: Any, input_shape: Any = None, batch_size: int | None =
       batch_size: of the graph; None for any.
 
     Raises:
-      ModelError: `call` cannot be followed, see `graph_of`; or the input shapes are not known.
+      ModelError: `call` cannot be followed on symbolic tensors, as a Python branch on the values
+        of a tensor cannot; or the input shapes are not known.
     """
     structure = _recorded_shapes(model) if input_shape is None else input_shape
     keras = compat.keras_of(model)
@@ -40,29 +41,32 @@ def graph_of_model(model: Any, input_shape: Any = None, batch_size: int | None =
             return keras.Input(shape, batch_size=batch_size, name=name)
         return [symbolic(shape) for shape in shapes]
 
-    return _graph_of(model, [symbolic(structure)], {})
+    args = [symbolic(structure)]
+    return _graph_of(model, tf.nest.flatten(args), args, {})
 
 
 def graph_of_call(layer: Any, args: Any, kwargs: Any) -> Any:
     """The Functional model of one call of a layer, its inputs the flow tensors among the arguments.
 
     Raises:
-      ModelError: `call` cannot be followed, see `graph_of`.
+      ModelError: `call` cannot be followed, see `graph_of_model`.
     """
     keras = compat.keras_of(layer)
+    inputs = []
 
     def symbolic(value: Any) -> Any:
         if not isinstance(value, FlowTensor):
             return value
         batch_size, *shape = value.shape
-        return keras.Input(tuple(shape), batch_size=batch_size)
+        inputs.append(keras.Input(tuple(shape), batch_size=batch_size))
+        return inputs[-1]
 
-    return _graph_of(layer, *tf.nest.map_structure(symbolic, (list(args), kwargs)))
+    args, kwargs = tf.nest.map_structure(symbolic, (list(args), kwargs))
+    return _graph_of(layer, inputs, args, kwargs)
 
 
-def _graph_of(layer: Any, args: list, kwargs: dict) -> Any:
+def _graph_of(layer: Any, inputs: list, args: list, kwargs: dict) -> Any:
     keras = compat.keras_of(layer)
-    inputs = [x for x in tf.nest.flatten((args, kwargs)) if keras.backend.is_keras_tensor(x)]
     if "training" in inspect.signature(layer.call).parameters:
         kwargs = {**kwargs, "training": False}
     with _without_traces(layer):
@@ -74,11 +78,11 @@ def _graph_of(layer: Any, args: list, kwargs: dict) -> Any:
         except Exception as error:  # anything may be in a user's call
             raise errors.ModelError(
                 f"{type(layer).__name__} {layer.name!r}: its call could not be followed on "
-                f"symbolic tensors ({type(error).__name__}: {_first_line(error)}); expected a "
-                "call of layers and keras.ops, without a Python `if` or loop on the values of "
-                "tensors, and without bare TensorFlow functions. Use keras.ops (keras.ops.cond, "
-                "keras.ops.where), or put that part into a layer of its own and register its rule "
-                "with @tf_synflow.flow_rule."
+                f"symbolic tensors ({type(error).__name__}: {errors.first_line(error)}); expected "
+                "a call of layers and keras.ops, without a Python `if` or loop on the values of "
+                "tensors, and without bare TensorFlow functions. Write it with keras.ops, or put "
+                "that part into a layer of its own and register its rule with "
+                "@tf_synflow.flow_rule."
             ) from error
 
 
@@ -119,7 +123,3 @@ def _recorded_shapes(model: Any) -> Any:
             "input_shape=(32, 32, 3), without the batch."
         )
     return shapes
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0][:300]

@@ -1,9 +1,10 @@
 """A copy of a model of either Keras, layer by layer, with its values."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_synflow import compat, errors
@@ -18,7 +19,7 @@ def parts(model: Any) -> list[Any]:
     found: dict[int, Any] = {}
 
     def visit(layer: Any) -> None:
-        if _is_replayable(layer):
+        if is_replayable(layer):
             for inner in layer.layers:
                 visit(inner)
         else:
@@ -46,18 +47,18 @@ def copy(model: Any, wrap: Wrap) -> Any:
 
     def clone(layer: Any) -> Any:
         if id(layer) not in made:
-            if _is_replayable(layer):
+            if is_replayable(layer):
                 made[id(layer)] = _replay(layer, clone)
             else:
-                made[id(layer)] = wrap(weights.unwrap(layer), _remake(weights.unwrap(layer)))
+                made[id(layer)] = wrap(weights.unwrap(layer), remake(weights.unwrap(layer)))
         return made[id(layer)]
 
     copied = clone(model)
-    if not copied.built and _is_replayable(model):
+    if not copied.built and is_replayable(model):
         copied.build(model.input_shape)
     for part in parts(model):
         if id(part) in made:  # Keras makes input layers itself
-            _copy_state(weights.unwrap(part), weights.unwrap(made[id(part)]))
+            copy_state(weights.unwrap(part), weights.unwrap(made[id(part)]))
     return copied
 
 
@@ -74,7 +75,7 @@ def accepted(cls: type, config: dict) -> dict:
     return {key: value for key, value in config.items() if key not in added}
 
 
-def _is_replayable(layer: Any) -> bool:
+def is_replayable(layer: Any) -> bool:
     """Whether layer is a model that its own class makes again from a graph of other layers."""
     if not hasattr(layer, "layers") or not graph.is_graph(layer):
         return False
@@ -115,7 +116,8 @@ def _replay(model: Any, clone: Callable[[Any], Any]) -> Any:
     return copied
 
 
-def _remake(layer: Any) -> Any:
+def remake(layer: Any) -> Any:
+    """Another layer from a layer's configuration, with weights of its own, or not built."""
     try:
         if hasattr(layer, "make_unpruned"):
             made = layer.make_unpruned()
@@ -124,10 +126,10 @@ def _remake(layer: Any) -> Any:
     except Exception as error:  # a user's constructor raises whatever it does
         raise errors.ModelError(
             f"layer {layer.name!r}: received a {type(layer).__name__} that cannot be made again "
-            f"from its configuration ({type(error).__name__}: {_first_line(error)}); expected "
-            f"{type(layer).__name__}.from_config(layer.get_config()) to give another. Implement "
-            "get_config so that it returns every argument of the constructor, in addition to "
-            "super().get_config()."
+            f"from its configuration ({type(error).__name__}: {errors.first_line(error)}); "
+            f"expected {type(layer).__name__}.from_config(layer.get_config()) to give another. "
+            "Implement get_config so that it returns every argument of the constructor, in "
+            "addition to super().get_config()."
         ) from error
     known = {id(variable) for variable in getattr(layer, "weights", ())}
     if any(id(variable) in known for variable in getattr(made, "weights", ())):
@@ -140,10 +142,12 @@ def _remake(layer: Any) -> Any:
     return made
 
 
-def _copy_state(original: Any, copied: Any) -> None:
-    """Builds a copy as the original was built; names and values follow."""
+def copy_state(original: Any, copied: Any, values: Sequence[np.ndarray] | None = None) -> None:
+    """Builds a copy as the original was built; names and values follow, its own or those given."""
+    if values is None:
+        values = [variable.numpy() for variable in original.weights]
     if not compat.is_tf_keras(original):
-        if len(copied.weights) != len(original.weights):
+        if len(copied.weights) != len(values):
             copied.build_from_config(original.get_build_config())
         # Neither the names that Keras numbers, dense_3, nor what was frozen later is in the
         # configuration of a layer whose constructor makes others.
@@ -152,7 +156,7 @@ def _copy_state(original: Any, copied: Any) -> None:
             rename(target, source.name)
             if target.trainable != source.trainable:
                 target.trainable = source.trainable
-    expected = [tuple(variable.shape) for variable in original.weights]
+    expected = [tuple(value.shape) for value in values]
     received = [tuple(variable.shape) for variable in copied.weights]
     if received != expected:
         raise errors.ModelError(
@@ -162,8 +166,8 @@ def _copy_state(original: Any, copied: Any) -> None:
             "argument that decides on the weights, and build(input_shape) or __init__ make all of "
             "them (or implement get_build_config and build_from_config)."
         )
-    for source, target in zip(original.weights, copied.weights, strict=True):
-        target.assign(source.numpy())
+    for value, target in zip(values, copied.weights, strict=True):
+        target.assign(value)
     for layer in copied._flatten_layers():
         if hasattr(layer, "finalize_state"):  # Normalization computes from copies of its weights
             layer.finalize_state()
@@ -173,7 +177,3 @@ def rename(layer: Any, name: str) -> None:
     """Gives a Keras 3 layer a name; weights are known by it."""
     if layer.name != name:
         layer.name = name
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or ["no message"])[0]

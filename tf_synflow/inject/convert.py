@@ -9,9 +9,9 @@ import tensorflow as tf
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph, weights
+from tf_synflow.flow import inputs as flow_inputs
 from tf_synflow.inject import clone, tf_layers, tf_ops
 
-_BATCH = 2
 # Sizes to try for dimensions that a model leaves open.
 _SIZES = (32, 64, 128, 224)
 # Relative to the largest value; half precision is rounded after every op, in orders that differ.
@@ -165,11 +165,11 @@ def _or_unsupported(op: Any, call: Callable[[], Any]) -> Any:
     except errors.TfSynflowError:
         raise
     except Exception as error:  # whatever TensorFlow says to arguments it does not take
-        why = f"tf_keras does not take this call: {_first_line(error)}"
+        why = f"tf_keras does not take this call: {_in_short(error)}"
         raise tf_layers.unsupported(op, why) from error
 
 
-def _first_line(error: Exception) -> str:
+def _in_short(error: Exception) -> str:
     """What an exception of others says, without what it says of its arguments."""
     lines = [line for line in str(error).splitlines() if line.strip()] or ["no message"]
     # Keras puts a line of its own before the message.
@@ -187,7 +187,7 @@ def _check_same(model: Any, converted: Any, walk: _Walk, tolerance: float) -> No
     for size in _SIZES if is_open else _SIZES[:1]:
         # Nothing of the user's model changes in this scope, no state of a recurrent layer either.
         with compat.keras().StatelessScope():
-            values = _random_input(model, size)
+            values = flow_inputs.random(model, size)
             place = _place_of_difference(model, converted, walk, values, tolerance)
         # TensorFlow may make numbers out of nothing where an image is too small for a kernel.
         if place is None:
@@ -209,7 +209,7 @@ def _place_of_difference(
         expected, received = _run(model, model, values), _run(model, converted, values)
         difference = _difference(expected, received, tolerance)
     except Exception as error:  # whatever a layer says to values it does not take
-        difference = _first_line(error)
+        difference = _in_short(error)
     if difference is None:
         return None
     _reset_states(model, converted)
@@ -222,7 +222,7 @@ def _place_of_difference(
 def _run(model: Any, one: Any, values: list) -> Any:
     """The outputs of a model, or of its like, for flat inputs."""
     _reset_states(one)
-    outputs = one(_like_inputs(model, values), training=False)
+    outputs = one(graph.nested(model, "inputs", values), training=False)
     _reset_states(one)
     return outputs
 
@@ -250,39 +250,6 @@ def _reset_states(*models: Any) -> None:
         for _, layer in weights.layers_of(model):
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
                 layer.reset_states()
-
-
-def _random_input(model: Any, size: int) -> list:
-    random = np.random.RandomState(0)
-    rows = [
-        getattr(layer, attribute)
-        for _, layer in weights.layers_of(model)
-        for attribute in ("input_dim", "num_tokens")
-        if isinstance(getattr(layer, attribute, None), int)
-    ]
-
-    def draw(tensor: Any) -> tf.Tensor:
-        batch, *sizes = tuple(tensor.shape)
-        shape = [batch or _BATCH, *(n or size for n in sizes)]
-        dtype = tf.as_dtype(tensor.dtype)
-        if dtype == tf.string:
-            return tf.fill(shape, "a")
-        if not dtype.is_floating:  # tokens
-            return tf.cast(
-                random.randint(0, min([*rows, 2 if dtype.is_bool else 100]), shape), dtype
-            )
-        # An embedding reads a fraction as token 0.
-        values = random.random_sample(shape) if rows else random.standard_normal(shape)
-        return tf.cast(values, dtype)
-
-    return [draw(tensor) for tensor in model.inputs]
-
-
-def _like_inputs(model: Any, values: list) -> Any:
-    if isinstance(model, compat.keras().Sequential):
-        return values[0]
-    by_tensor = {id(tensor): value for tensor, value in zip(model.inputs, values, strict=True)}
-    return tf.nest.map_structure(lambda tensor: by_tensor[id(tensor)], model._inputs_struct)
 
 
 def _difference(expected: Any, received: Any, tolerance: float) -> str | None:
@@ -327,5 +294,5 @@ def _first_difference(model: Any, values: list, walk: _Walk, tolerance: float) -
     try:
         graph.run(model, values, apply)
     except Exception as error:  # of the user's model too
-        found.append(f"a layer that could not be run ({_first_line(error)})")
+        found.append(f"a layer that could not be run ({_in_short(error)})")
     return found[0] if found else None

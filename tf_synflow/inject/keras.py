@@ -20,6 +20,7 @@ import tensorflow as tf
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph, weights
 from tf_synflow.inject import clone, mask_scope
+from tf_synflow.masks import bits
 from tf_synflow.masks.masks import Masks
 
 _keras = compat.keras()
@@ -139,7 +140,7 @@ class Pruned:
             variable.assign(variable.value)
         super().save_own_variables(store)
         for i, mask in enumerate(self.frozen_masks.values().values()):
-            store[f"mask_{i}"] = np.packbits(mask)
+            store[f"mask_{i}"] = bits.pack(mask)
 
     def load_own_variables(self, store: Any) -> None:
         keys = list(store.keys())
@@ -252,8 +253,7 @@ def _load_masks(layer: Any, packed: Mapping[str, np.ndarray]) -> None:
             f"weights {', '.join(layer.frozen_masks.names)} are pruned, or of a dense one."
         )
     for i, mask in enumerate(masks):
-        bits = np.unpackbits(packed[f"mask_{i}"], count=mask.shape.num_elements())
-        mask.assign(bits.reshape(mask.shape).astype(bool))
+        mask.assign(bits.unpack(packed[f"mask_{i}"], tuple(mask.shape)))
 
 
 def _names(model: Any, part: Any) -> list[tuple[str, str]]:
@@ -267,11 +267,10 @@ def _inner_names(layer: Any) -> list[str]:
 
 
 def _packed(mask: np.ndarray) -> dict:
-    bits = zlib.compress(np.packbits(mask).tobytes())
-    return {"shape": list(mask.shape), "bits": base64.b64encode(bits).decode("ascii")}
+    compressed = zlib.compress(bits.pack(mask).tobytes())
+    return {"shape": list(mask.shape), "bits": base64.b64encode(compressed).decode("ascii")}
 
 
 def _unpacked(config: Mapping) -> np.ndarray:
-    bits = np.frombuffer(zlib.decompress(base64.b64decode(config["bits"])), np.uint8)
-    size = int(np.prod(config["shape"]))
-    return np.unpackbits(bits, count=size).reshape(config["shape"]).astype(bool)
+    packed = np.frombuffer(zlib.decompress(base64.b64decode(config["bits"])), np.uint8)
+    return bits.unpack(packed, tuple(config["shape"]))

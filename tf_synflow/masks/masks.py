@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from tf_synflow import errors, files, version
+from tf_synflow.masks import bits
 
 SCHEMA = "tf_synflow.masks/1"
 
@@ -138,9 +139,9 @@ class Masks(Mapping[str, np.ndarray]):
                 "info": self.info,
             }
         )
-        bits = {f"bits/{name}": np.packbits(mask) for name, mask in self.items()}
+        packed = {f"bits/{name}": bits.pack(mask) for name, mask in self.items()}
         with files.whole(path) as temporary, open(temporary, "wb") as file:
-            np.savez_compressed(file, header=np.array(header), **bits)
+            np.savez_compressed(file, header=np.array(header), **packed)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "Masks":
@@ -163,7 +164,7 @@ class Masks(Mapping[str, np.ndarray]):
                         f"({version.__version__})."
                     )
                 arrays = {
-                    name: _unpack(file[f"bits/{name}"], tuple(shape))
+                    name: bits.unpack(file[f"bits/{name}"], tuple(shape))
                     for name, shape in header["shapes"].items()
                 }
                 return cls(arrays, header["info"])
@@ -193,13 +194,6 @@ def _as_mask(name: str, array: Any) -> np.ndarray:
         )
     mask.setflags(write=False)
     return mask
-
-
-def _unpack(bits: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    size = int(np.prod(shape))
-    if bits.dtype != np.uint8 or bits.shape != ((size + 7) // 8,):
-        raise ValueError(f"{bits.size} bytes of mask for a weight of shape {shape}")
-    return np.unpackbits(bits, count=size).astype(bool).reshape(shape)
 
 
 def _some(names: list[str], most: int = 4) -> str:

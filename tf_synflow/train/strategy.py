@@ -8,7 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tf_synflow.errors import ClusterError, QuantityError, TfSynflowError, UnknownNameError
+from tf_synflow.errors import (
+    ClusterError,
+    QuantityError,
+    TfSynflowError,
+    UnknownNameError,
+    first_line,
+)
 from tf_synflow.train.config import STRATEGIES
 
 _EXAMPLE = (
@@ -106,7 +112,7 @@ class Workers:
             if self.count == 1:
                 raise
             raise ClusterError(
-                f"another worker was lost ({str(error).splitlines()[0].rstrip(':')}); expected "
+                f"another worker was lost ({first_line(error).rstrip(':')}); expected "
                 f"{self.count} workers to the end. Start all of them again with --resume: the run "
                 "goes on after its last epoch."
             ) from error

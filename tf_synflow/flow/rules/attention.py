@@ -22,7 +22,7 @@ Similarity = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 Mix = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-@flow_rule("MultiHeadAttention")
+@flow_rule("MultiHeadAttention", "GroupQueryAttention", "GroupedQueryAttention")
 def multi_head_attention(
     layer: Any,
     theta: Theta,
@@ -33,46 +33,31 @@ def multi_head_attention(
     use_causal_mask: bool = False,
     **keywords: Any,
 ) -> Any:
-    q, k, v = _projected(layer, theta, query, value, key)
+    """Attention by heads; in a grouped one, several of the query share one of keys and values."""
+    q = apply(layer._query_dense, theta, query)
+    k = apply(layer._key_dense, theta, value if key is None else key)
+    v = apply(layer._value_dense, theta, value)
+    grouped = hasattr(layer, "num_key_value_heads")
+    if grouped:
+        group = layer.num_query_heads // layer.num_key_value_heads
+        k, v = (x.linear(lambda heads: tf.repeat(heads, group, axis=2)) for x in (k, v))
+
+    def similarity(q: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
+        return tf.einsum(layer._dot_product_equation, *((q, k) if grouped else (k, q)))
+
     output, attention = _attend(
         q,
         k,
         v,
-        similarity=lambda q, k: tf.einsum(layer._dot_product_equation, k, q),
+        similarity=similarity,
         mix=lambda attention, v: tf.einsum(layer._combine_equation, attention, v),
-        axes=list(range(-len(layer._attention_axes), 0)),
+        axes=[-1] if grouped else list(range(-len(layer._attention_axes), 0)),
         causal=use_causal_mask,
     )
-    output = _output(layer, theta, query, output)
-    return [output, attention] if return_attention_scores else output
-
-
-@flow_rule("GroupQueryAttention", "GroupedQueryAttention")
-def grouped_query_attention(
-    layer: Any,
-    theta: Theta,
-    query: FlowTensor,
-    value: FlowTensor,
-    key: FlowTensor | None = None,
-    return_attention_scores: bool = False,
-    use_causal_mask: bool = False,
-    **keywords: Any,
-) -> Any:
-    """Several query heads share one head of keys and values."""
-    q, k, v = _projected(layer, theta, query, value, key)
-    group = layer.num_query_heads // layer.num_key_value_heads
-    k, v = (x.linear(lambda heads: tf.repeat(heads, group, axis=2)) for x in (k, v))
-    output, attention = _attend(
-        q,
-        k,
-        v,
-        similarity=lambda q, k: tf.einsum(layer._dot_product_equation, q, k),
-        mix=lambda attention, v: tf.einsum(layer._combine_equation, attention, v),
-        axes=[-1],
-        causal=use_causal_mask,
-    )
-    output = _output(layer, theta, query, output)
-    return [output, attention] if return_attention_scores else output
+    if getattr(layer, "_gate_dense", None) is not None:
+        output = tensor.product([output, apply(layer._gate_dense, theta, query)])
+    output = apply(layer._output_dense, theta, output)
+    return [output, attention()] if return_attention_scores else output
 
 
 @flow_rule("Attention")
@@ -99,7 +84,7 @@ def dot_attention(
         axes=[-1],
         causal=use_causal_mask,
     )
-    return [output, attention] if return_attention_scores else output
+    return [output, attention()] if return_attention_scores else output
 
 
 @flow_rule("AdditiveAttention")
@@ -130,17 +115,6 @@ def additive_attention(
     return [output, FlowTensor.of(attention(joined.value))] if return_attention_scores else output
 
 
-def _projected(
-    layer: Any, theta: Theta, query: FlowTensor, value: FlowTensor, key: FlowTensor | None
-) -> list[FlowTensor]:
-    """Query, key and value, projected to heads."""
-    return [
-        apply(layer._query_dense, theta, query),
-        apply(layer._key_dense, theta, value if key is None else key),
-        apply(layer._value_dense, theta, value),
-    ]
-
-
 def _attend(
     query: FlowTensor,
     key: FlowTensor,
@@ -150,8 +124,8 @@ def _attend(
     mix: Mix,
     axes: list[int],
     causal: bool,
-) -> tuple[FlowTensor, FlowTensor]:
-    """The mixed values, and the attention that mixed them."""
+) -> tuple[FlowTensor, Callable[[], FlowTensor]]:
+    """The mixed values, and what gives the attention that mixed them, if anyone asks."""
 
     def attention(q: tf.Tensor, k: tf.Tensor) -> tf.Tensor:
         return _attention(similarity(q, k), axes, causal)
@@ -161,16 +135,9 @@ def _attend(
         lambda values: mix(attention(values[1], values[2]), values[0]),
         main=0,
     )
-    return mixed, FlowTensor.of(attention(query.value, key.value))
+    return mixed, lambda: FlowTensor.of(attention(query.value, key.value))
 
 
 def _attention(similarity: tf.Tensor, axes: list[int], causal: bool) -> tf.Tensor:
     """What adds up to one over the keys, and to the gradient is linear in the similarity."""
-    return tensor.normalised(tf.linalg.band_part(similarity, -1, 0) if causal else similarity, axes)
-
-
-def _output(layer: Any, theta: Theta, query: FlowTensor, mixed: FlowTensor) -> FlowTensor:
-    """The heads projected back, times the gate that newer attention layers can have."""
-    if getattr(layer, "_gate_dense", None) is not None:
-        mixed = tensor.product([mixed, apply(layer._gate_dense, theta, query)])
-    return apply(layer._output_dense, theta, mixed)
+    return tensor.over_sum(tf.linalg.band_part(similarity, -1, 0) if causal else similarity, axes)

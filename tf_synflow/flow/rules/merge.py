@@ -21,6 +21,13 @@ def add(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     return tensor.add(xs)
 
 
+@flow_rule("CustomScaleLayer")
+def scaled_residual(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
+    """Shortcut + scale·branch, of the Inception-ResNets of keras.applications."""
+    shortcut, branch = xs
+    return tensor.add([shortcut, branch.linear(lambda value: value * abs(layer.scale))])
+
+
 @flow_rule("Average")
 def average(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     return tensor.add(xs).linear(lambda value: value / len(xs))

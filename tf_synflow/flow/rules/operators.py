@@ -6,6 +6,8 @@ multiplies counts with its absolute value. An op on constants alone is itself.
 """
 
 import functools
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 import tensorflow as tf
@@ -82,7 +84,8 @@ def contraction(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> Fl
         equation, *operands = operands
     elif len(operands) > 2:  # tf.tensordot(a, b, axes)
         operands, tail = operands[:2], operands[2:]
-    operands, keywords = _operands(operands, keywords, take=("a", "b", "x1", "x2", "y"))
+    named = [keywords.pop(name) for name in ("a", "b", "x1", "x2", "y") if name in keywords]
+    operands = _operands((*operands, *named))
     flows = [x for x in operands if isinstance(x, FlowTensor)]
 
     def op(values: Any) -> tf.Tensor:
@@ -168,19 +171,12 @@ def _name(layer: Any) -> str:
     return getattr(layer, "symbol", type(layer).__name__).split(".")[-1]
 
 
-def _operands(operands: Any, keywords: dict, take: Any = None) -> Any:
-    """The operands, given by position or by name; with `take` also the keywords that are none."""
-    if take is None:
-        values = [*operands, *keywords.values()]
-        if len(values) == 1 and isinstance(values[0], list | tuple):  # tf.math.add_n
-            values = list(values[0])
-        return [x for x in values if not isinstance(x, str)]
-    named = [keywords[name] for name in take if name in keywords]
-    rest = {name: value for name, value in keywords.items() if name not in take}
-    values = [*operands, *named]
-    if len(values) == 1 and isinstance(values[0], list | tuple):
+def _operands(operands: Any, keywords: Mapping[str, Any] = MappingProxyType({})) -> list:
+    """The operands, given by position, by name or as one list; the name of the op is none."""
+    values = [*operands, *keywords.values()]
+    if len(values) == 1 and isinstance(values[0], list | tuple):  # tf.math.add_n
         values = list(values[0])
-    return values, rest
+    return [x for x in values if not isinstance(x, str)]
 
 
 def _factor(theta: Theta, constant: Any) -> tf.Tensor:

@@ -1,6 +1,5 @@
 """Poolings, paddings and what else has no weights and moves values about."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -48,40 +47,3 @@ def pooling_3d(pool: Callable[..., tf.Tensor]) -> Rule:
 
 flow_rule("MaxPooling3D")(pooling_3d(tf.nn.max_pool2d))
 flow_rule("AveragePooling3D")(pooling_3d(tf.nn.avg_pool2d))
-
-
-@flow_rule(
-    "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout",
-    "GaussianDropout", "GaussianNoise", "ActivityRegularization", "Masking", "InputLayer",
-    "Identity", "StochasticDepth", "tf.identity", "tf.stop_gradient", "tf.cast",
-    "ops.StopGradient", "ops.Cast", "ops.SaturateCast", "ops.Copy", "ops.View",
-)  # fmt: skip
-def nothing(layer: Any, theta: Theta, x: FlowTensor, *args: Any, **keywords: Any) -> FlowTensor:
-    """The identity for what does nothing at inference."""
-    return x
-
-
-@flow_rule(
-    "Rescaling", "Normalization", "UnitNormalization", "ops.Normalize", "RandomFlip", "RandomCrop",
-    "RandomRotation", "RandomZoom", "RandomTranslation", "RandomContrast", "RandomBrightness",
-    "RandomHeight", "RandomWidth", "RandomColorDegeneration", "RandomColorJitter", "RandomErasing",
-    "RandomGaussianBlur", "RandomGrayscale", "RandomHue", "RandomInvert", "RandomPerspective",
-    "RandomPosterization", "RandomSaturation", "RandomSharpness", "RandomShear",
-    "RandomElasticTransform", "AutoContrast", "Equalization",
-    "Solarization", "AugMix", "RandAugment", "CutMix", "MixUp", "LayerScale",
-)  # fmt: skip
-def preprocessing(layer: Any, theta: Theta, x: FlowTensor, **keywords: Any) -> FlowTensor:
-    """The identity for preprocessing: an input of ones says how a network's own weights stand.
-
-    ConvNeXt's LayerScale too: at its initial 1e-6 no flow would be left in the branches.
-    """
-    return x
-
-
-@flow_rule("CustomScaleLayer")
-def scaled_residual(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
-    """X + scale·branch, of the Inception-ResNets of keras.applications."""
-    from tf_synflow.flow import tensor
-
-    shortcut, branch = xs
-    return tensor.add([shortcut, branch.linear(lambda value: value * math.fabs(layer.scale))])

@@ -66,7 +66,7 @@ def rule_of(layer: Any) -> Rule:
     rule = find(layer)
     if rule is not None:
         return rule
-    key = _keys_of(layer)[0]
+    key = keys_of(layer)[0]
     raise errors.UnsupportedLayerError(
         f"layer {layer.name!r}: received {key!r}, which has no flow rule; expected a layer or op "
         "whose effect on the flow is known. Register one:\n"
@@ -78,22 +78,18 @@ def rule_of(layer: Any) -> Rule:
 
 def find(layer: Any) -> Rule | None:
     """The flow rule of a layer or op, or None."""
-    return next((_RULES[key] for key in _keys_of(layer) if key in _RULES), None)
+    return next((_RULES[key] for key in keys_of(layer) if key in _RULES), None)
 
 
 def apply(layer: Any, theta: Theta, *inputs: Any, **keywords: Any) -> Any:
     """Applies the rule of a layer that is part of another one; an op on constants is itself."""
-    if _is_op(layer) and not any(
+    if _op_key(layer) and not any(
         isinstance(x, FlowTensor) for x in tf.nest.flatten((inputs, keywords))
     ):
         return layer.call(*inputs, **keywords)
     output = rule_of(layer)(layer, theta.of(layer), *inputs, **keywords)
     theta.observe(layer, output)
     return output
-
-
-def _is_op(layer: Any) -> bool:
-    return hasattr(layer, "symbol") or type(layer).__module__.startswith("keras.src.ops")
 
 
 def flow_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
@@ -105,11 +101,20 @@ def flow_keywords(keywords: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _keys_of(layer: Any) -> list[Any]:
-    if hasattr(layer, "symbol"):  # tf_keras' TFOpLambda: a TensorFlow function in the graph
-        return [f"tf.{layer.symbol.removeprefix('compat.v1.')}"]
+def _op_key(layer: Any) -> str | None:
+    """The key of an op in a functional graph; None for a layer."""
+    if hasattr(layer, "symbol"):  # tf_keras' TFOpLambda: a TensorFlow function
+        return f"tf.{layer.symbol.removeprefix('compat.v1.')}"
     if type(layer).__module__.startswith("keras.src.ops"):
-        return [f"ops.{type(layer).__name__}"]
+        return f"ops.{type(layer).__name__}"
+    return None
+
+
+def keys_of(layer: Any) -> list[Any]:
+    """What rules for a layer or op may be registered by, its own class first."""
+    op = _op_key(layer)
+    if op is not None:
+        return [op]
     keys: list[Any] = []
     for base in type(layer).__mro__:
         keys.append(base)
