@@ -19,6 +19,9 @@ SIZES = {
     ),
     ("vgg16_bn", 100): (14, 14_761_664),
     ("resnet20", 10): (22, 270_896),
+    # As many as keras.applications' MobileNet and MobileNetV2 have.
+    ("mobilenet_v1", 10): (28, 3_195_328),
+    ("mobilenet_v2", 10): (53, 2_202_560),
 }
 
 
@@ -91,6 +94,17 @@ def test_resnet_pads_both_sides_at_stride_two():
     assert not conv.use_bias
     bn = model.get_layer("conv1_bn")
     assert (bn.epsilon, bn.momentum) == (1e-5, 0.9)
+
+
+@pytest.mark.parametrize("name", ["mobilenet_v1", "mobilenet_v2"])
+def test_mobilenets_pad_evenly_before_every_stride(name):
+    model = build(name, input_shape=(224, 224, 3))
+    strided = [layer for layer in model.layers if getattr(layer, "strides", None) == (2, 2)]
+    assert len(strided) == 5
+    for layer in strided:
+        pad = model.get_layer(f"{layer.name}_pad")
+        assert (pad.padding, layer.padding) == (((1, 1), (1, 1)), "valid")
+    assert model.get_layer("mean").input.shape[1:3] == (7, 7)
 
 
 def test_bad_arguments_are_typed_errors():

@@ -55,6 +55,10 @@ def test_ties_go_by_position(scope):
     assert tables(scores, 0.5, scope) == expected[scope]
 
 
+def test_fewer_weights_than_tensors():
+    assert tables({"a": [1.0], "b": [2.0]}, 0.5, "layer") == {"a": [1], "b": [0]}
+
+
 def test_ties_as_the_papers_code_all_go():
     assert tables({"a": [1.0, 2.0, 2.0, 2.0, 3.0]}, 0.6, ties="reference") == {"a": [0, 0, 0, 0, 1]}
     assert tables({"a": [5.0] * 4}, 0.5, ties="reference") == {"a": [0] * 4}

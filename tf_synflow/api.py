@@ -1,5 +1,6 @@
 """The whole flow on one page: model → scores → masks → injected model."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,11 @@ from tf_synflow.flow import weights
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.weights import Prunable
 from tf_synflow.inject import replicas
+from tf_synflow.masks import acceleration
+from tf_synflow.masks import structure as structures
 from tf_synflow.masks.masks import Masks
+
+Structure = structures.Structure | str | Mapping[str, structures.Structure | str] | None
 
 
 def prune_at_init(
@@ -25,6 +30,8 @@ def prune_at_init(
     verbose: bool | str = "auto",
     input_shape: Any = None,
     allow_collapse: bool = False,
+    structure: Structure = None,
+    target: str | None = None,
 ) -> Any:
     """Prunes a Keras model at initialization, without data (Tanaka et al. 2020).
 
@@ -50,6 +57,11 @@ def prune_at_init(
       input_shape: for a model that leaves sizes undefined, the shape to score it with, without
         the batch: `(224, 224, 3)`; a list for several inputs, or a mapping by input name.
       allow_collapse: True hands back a network through which nothing flows.
+      structure: which weights stay or go together: `"1x4"` or `"1x16"`, blocks along the inputs
+        of a dense layer; `"2x1"` or `"4x1"`, along the outputs of a convolution; `"channel"`;
+        `"2:4"`, at most two of every four inputs; or a mapping from name patterns to these.
+      target: prunes only what this runtime computes faster for its zeros, in the structure that
+        it reads: `"cpu-x86"`, `"cpu-arm"`, `"wasm"` or `"microcontroller"`.
 
     Returns:
       A new, uncompiled model of the same Keras (of tf_keras with `wrapper="tfmot"`).
@@ -78,6 +90,8 @@ def prune_at_init(
         seed=seed,
         verbose=verbose,
         input_shape=input_shape,
+        structure=structure,
+        target=target,
     )
     return _apply(model, prepared, masks, input_shape, allow_collapse)
 
@@ -132,15 +146,18 @@ def compute_masks(
     verbose: bool | str = "auto",
     input_shape: Any = None,
     ties: str = "position",
+    structure: Structure = None,
+    target: str | None = None,
 ) -> Masks:
     """Computes masks; the model is neither changed nor wrapped.
 
-    Exactly N − int((1 − 1/compression)·N) of the N prunable weights are kept.
+    Exactly N − int((1 − 1/compression)·N) of the N prunable weights are kept; in a structure, as
+    few blocks or channels as hold that many.
 
     Args:
       model: built model of either Keras.
-      compression, scorer, schedule, scope, prunable, seed, verbose, input_shape: see
-        `prune_at_init`.
+      compression, scorer, schedule, scope, prunable, seed, verbose, input_shape, structure,
+        target: see `prune_at_init`.
       ties: `"position"` keeps the first of equal scores, so that the count is exact;
         `"reference"` removes all of them, as the paper's own code does.
 
@@ -156,16 +173,24 @@ def compute_masks(
     """
     scorer = scores.get(scorer, seed)
     plan = _plan(compression, scorer, schedule)
+    if target is not None:
+        prunable, structure = _for_target(target, model, plan, prunable, structure)
     network = Network(model, prunable, input_shape)
     network.check_values()
     quantities.check_compression(plan["compression"], maximal=network.maximal_compression)
-    arrays = rounds.prune(network, scorer, densities.densities(**plan), scope, ties, verbose)
+    of_weights = structures.of_weights(structure, network.prunable_shapes)
+    structures.check_capacity(of_weights, network.prunable_shapes, plan["compression"])
+    arrays = rounds.prune(
+        network, scorer, densities.densities(**plan), scope, ties, of_weights, verbose
+    )
     info = {
         "model": model.name,
         "scorer": {"name": scorer.name, **scorer.get_config()},
         "schedule": plan,
         "scope": scope,
         "ties": ties,
+        "structure": {name: str(one) for name, one in of_weights.items()},
+        "target": target,
         "seed": None if seed is None else int(seed),
         "versions": version.versions(),
     }
@@ -214,6 +239,17 @@ def _apply(model: Any, prepared: Any, masks: Masks, input_shape: Any, allow_coll
             "allow_collapse=True.",
         )
     return inject.inject(prepared, masks)
+
+
+def _for_target(
+    target: str, model: Any, plan: dict, prunable: Prunable, structure: Structure
+) -> tuple[Prunable, Structure]:
+    """What to prune for a target, within what the caller leaves open."""
+    shapes = {name: weight.shape for name, weight in weights.all_weights(model).items()}
+    if prunable is not None:
+        shapes = {name: shapes[name] for name in weights.select_prunable(shapes, prunable)}
+    names, own = acceleration.of_target(target, shapes, plan["compression"])
+    return set(names).__contains__, own if structure is None else structure
 
 
 def _plan(compression: float, scorer: scores.Scorer, schedule: Any) -> dict[str, Any]:

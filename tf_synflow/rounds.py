@@ -1,12 +1,13 @@
 """Score → mask, n times: iterative pruning without training (Tanaka et al. 2020, algorithm 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from tf_synflow import errors, progress
 from tf_synflow.flow.network import Network
 from tf_synflow.masks.select import select
+from tf_synflow.masks.structure import Structure
 from tf_synflow.scores import Scorer, Scores
 
 
@@ -16,6 +17,7 @@ def prune(
     densities: Sequence[float],
     scope: str = "global",
     ties: str = "position",
+    structures: Mapping[str, Structure] | None = None,
     verbose: bool | str = "auto",
 ) -> dict[str, np.ndarray]:
     """Lowers the density round by round; each round scores what the one before it left.
@@ -26,6 +28,7 @@ def prune(
       densities: after each round, never increasing.
       scope: `"global"` or `"layer"`.
       ties: `"position"` or `"reference"`, see `masks.select`.
+      structures: by weight name, of weights that are not pruned one by one.
       verbose: True shows a progress bar, False none, `"auto"` one on what takes over two seconds.
 
     Returns:
@@ -41,7 +44,8 @@ def prune(
     for density in progress.bar(
         densities, desc=scorer.name, unit="round", verbose=verbose, leave=False
     ):
-        masks = select(_checked(score(masks), masks, network), masks, density, scope, ties)
+        checked = _checked(score(masks), masks, network)
+        masks = select(checked, masks, density, scope, ties, structures)
     return masks
 
 

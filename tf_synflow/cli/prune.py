@@ -11,7 +11,7 @@ from absl import flags
 
 from tf_synflow import densities
 from tf_synflow.cli import common, model_files
-from tf_synflow.masks import select
+from tf_synflow.masks import acceleration, select
 from tf_synflow.train import config as train_config
 
 _MODEL = flags.DEFINE_string(
@@ -47,6 +47,17 @@ _SCOPE = flags.DEFINE_enum(
 _PRUNABLE = flags.DEFINE_list(
     "prunable", None, "Patterns of weight names, 'conv*/kernel'; by default kernels and embeddings."
 )
+_STRUCTURE = flags.DEFINE_string(
+    "structure",
+    None,
+    "Weights that stay or go together: '1x4', '1x16', '2x1', '4x1', 'channel', or '2:4'.",
+)
+_TARGET = flags.DEFINE_enum(
+    "target",
+    None,
+    acceleration.TARGETS,
+    "Prune only what this runtime computes faster for its zeros, in the structure it reads.",
+)
 _SEED = flags.DEFINE_integer("seed", None, "Seed of scorers that draw random numbers.")
 _ALLOW_COLLAPSE = flags.DEFINE_bool(
     "allow_collapse", False, "Write the model even if no path is left from input to output."
@@ -74,6 +85,8 @@ def main() -> None:
         schedule=schedule,
         scope=_SCOPE.value,
         prunable=_PRUNABLE.value,
+        structure=_STRUCTURE.value,
+        target=_TARGET.value,
         seed=_SEED.value,
         verbose=_VERBOSE.value,
     )

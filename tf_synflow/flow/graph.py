@@ -35,7 +35,7 @@ def is_graph(model: Any) -> bool:
     return _is_sequential(model) or bool(getattr(model, "_nodes_by_depth", None))
 
 
-def run(model: Any, inputs: list, apply: Apply, path: str = "") -> list:
+def run(model: Any, inputs: list, apply: Apply, path: str = "", *, nested: bool = True) -> list:
     """Passes values through the calls of a model in order, nested models included.
 
     Args:
@@ -43,6 +43,7 @@ def run(model: Any, inputs: list, apply: Apply, path: str = "") -> list:
       inputs: one value for each of the model's inputs, flat.
       apply: what a call does with its values; a shared layer is called once for each use.
       path: names of the models around this one, each followed by a slash.
+      nested: False calls a model in the model by `apply`, like a layer.
 
     Returns:
       One value for each of the model's outputs, flat.
@@ -51,7 +52,7 @@ def run(model: Any, inputs: list, apply: Apply, path: str = "") -> list:
     def call(layer: Any, args: tuple, kwargs: dict) -> list:
         layer = weights.unwrap(layer)
         own_path = f"{path}{layer.name}"
-        if hasattr(layer, "layers") and is_graph(layer):
+        if nested and hasattr(layer, "layers") and is_graph(layer):
             return run(layer, tf.nest.flatten(args), apply, f"{own_path}/")
         return tf.nest.flatten(apply(layer, own_path, args, kwargs))
 
@@ -72,6 +73,21 @@ def run(model: Any, inputs: list, apply: Apply, path: str = "") -> list:
             for tensor, value in zip(tf.nest.flatten(node.outputs), outputs, strict=True):
                 known[id(tensor)] = value
     return [known[id(tensor)] for tensor in model.outputs]
+
+
+def nested(model: Any, kind: str, values: list) -> Any:
+    """Flat values for a model's inputs or outputs, nested as the model nests them.
+
+    Args:
+      model: built Sequential or Functional model.
+      kind: `"inputs"` or `"outputs"`.
+      values: one for each of `model.inputs` or `model.outputs`.
+    """
+    if _is_sequential(model):
+        return values[0]
+    own = f"_nested_{kind}" if hasattr(model, f"_nested_{kind}") else f"_{kind}_struct"
+    known = {id(t): v for t, v in zip(getattr(model, kind), values, strict=True)}
+    return tf.nest.map_structure(lambda tensor: known[id(tensor)], getattr(model, own))
 
 
 def _is_sequential(model: Any) -> bool:

@@ -1,22 +1,32 @@
 """Scores and a number of weights to keep → masks, exactly that number."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
 from tf_synflow import errors, quantities
+from tf_synflow.masks.structure import Blocks, Channels, MOfN, Structure
 
 Arrays = Mapping[str, np.ndarray]
+Structures = Mapping[str, Structure]
 
 TIES = ("position", "reference")
 
 
 def select(
-    scores: Arrays, masks: Arrays, density: float, scope: str = "global", ties: str = "position"
+    scores: Arrays,
+    masks: Arrays,
+    density: float,
+    scope: str = "global",
+    ties: str = "position",
+    structures: Structures | None = None,
 ) -> dict[str, np.ndarray]:
     """Keeps the highest scores among the weights that are still there.
 
-    Of N prunable weights, N − int((1 − density)·N) are kept.
+    Of N prunable weights, k = N − int((1 − density)·N) are kept. Weights that stay or go together
+    count with their mean score, and as few of such groups are kept as hold k weights: exactly k
+    where all are single weights, of G equal groups G − int((1 − density)·G).
 
     Args:
       scores: by weight name; finite.
@@ -26,6 +36,7 @@ def select(
       ties: `"position"`: among weights that tie at the threshold those that come first in the
         model are kept, so that the count is exact; `"reference"`: all of them go, as in the
         paper's own code, which keeps fewer than asked.
+      structures: by weight name, of weights that are not pruned one by one.
 
     Returns:
       New bool arrays by name.
@@ -41,37 +52,102 @@ def select(
         raise errors.UnknownNameError("scope", scope, SCOPES)
     if ties not in TIES:
         raise errors.UnknownNameError("kind of ties", ties, TIES)
-    return SCOPES[scope](scores, masks, density, ties == "position")
+    structures = structures or {}
+    tensors = [_Tensor(scores[name], mask, structures.get(name)) for name, mask in masks.items()]
+    kept = SCOPES[scope](tensors, density, ties == "position")
+    return dict(zip(masks, kept, strict=True))
 
 
-def _global(scores: Arrays, masks: Arrays, density: float, exact: bool) -> dict[str, np.ndarray]:
-    survivors = np.concatenate([scores[name][mask] for name, mask in masks.items()])
-    keep = quantities.kept_count(sum(mask.size for mask in masks.values()), density)
-    kept = _highest(survivors, keep, exact)
-    ends = np.cumsum([np.count_nonzero(mask) for mask in masks.values()])
-    return {
-        name: _within(mask, part)
-        for (name, mask), part in zip(masks.items(), np.split(kept, ends[:-1]), strict=True)
-    }
+@dataclasses.dataclass(frozen=True)
+class _Tensor:
+    scores: np.ndarray
+    mask: np.ndarray
+    structure: Structure | None
+
+    @property
+    def capacity(self) -> int:
+        """How many of its weights can stay."""
+        if not isinstance(self.structure, MOfN):
+            return np.count_nonzero(self.mask)
+        return np.count_nonzero(self.mask & self._highest())
+
+    def _highest(self) -> np.ndarray:
+        return self.structure.highest(np.where(self.mask, self.scores, -np.inf))
+
+    def groups(self, scarce: bool) -> "_Groups":
+        """What competes: groups of weights, or single ones.
+
+        Args:
+          scarce: whether fewer weights stay than m of n allow: then only the m highest compete;
+            else they are kept before all others, so that later m of n can be.
+        """
+        if isinstance(self.structure, Blocks | Channels):
+            sizes = self.structure.pooled(self.mask.astype(int))
+            left = sizes > 0
+            means = self.structure.pooled(np.where(self.mask, self.scores, 0))[left] / sizes[left]
+
+            def spread(kept: np.ndarray) -> np.ndarray:
+                return self.mask & self.structure.spread(_within(left, kept), self.mask.shape)
+
+            return _Groups(means, sizes[left], spread)
+        mask, scores = self.mask, self.scores
+        if isinstance(self.structure, MOfN):
+            highest = mask & self._highest()
+            mask = highest if scarce else mask
+            scores = scores if scarce else np.where(highest, np.inf, scores)
+        return _Groups(scores[mask], None, lambda kept: _within(mask, kept))
 
 
-def _layer(scores: Arrays, masks: Arrays, density: float, exact: bool) -> dict[str, np.ndarray]:
-    keeps = _apportion(
-        quantities.kept_count(sum(mask.size for mask in masks.values()), density),
-        np.array([mask.size for mask in masks.values()]),
-        np.array([np.count_nonzero(mask) for mask in masks.values()]),
-    )
-    return {
-        name: _within(mask, _highest(scores[name][mask], keep, exact))
-        for (name, mask), keep in zip(masks.items(), keeps, strict=True)
-    }
+@dataclasses.dataclass(frozen=True)
+class _Groups:
+    """Scores, how many weights each stands for (None: one), and which groups → mask."""
+
+    scores: np.ndarray
+    sizes: np.ndarray | None
+    spread: Callable[[np.ndarray], np.ndarray]
 
 
-SCOPES: dict[str, Callable[..., dict[str, np.ndarray]]] = {"global": _global, "layer": _layer}
+def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:
+    keep = quantities.kept_count(sum(tensor.mask.size for tensor in tensors), density)
+    scarce = keep < sum(tensor.capacity for tensor in tensors)
+    groups = [tensor.groups(scarce) for tensor in tensors]
+    sizes = None
+    if any(group.sizes is not None for group in groups):
+        sizes = np.concatenate(
+            [np.ones(g.scores.size, int) if g.sizes is None else g.sizes for g in groups]
+        )
+    kept = _highest(np.concatenate([group.scores for group in groups]), sizes, keep, exact)
+    ends = np.cumsum([group.scores.size for group in groups])
+    parts = np.split(kept, ends[:-1])
+    return [group.spread(part) for group, part in zip(groups, parts, strict=True)]
 
 
-def _highest(scores: np.ndarray, keep: int, exact: bool) -> np.ndarray:
-    """Which of a flat array of scores are its `keep` highest."""
+def _layer(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:
+    sizes = np.array([tensor.mask.size for tensor in tensors])
+    left = np.array([np.count_nonzero(tensor.mask) for tensor in tensors])
+    keeps = _apportion(quantities.kept_count(int(sizes.sum()), density), sizes, left)
+    result = []
+    for tensor, keep in zip(tensors, keeps, strict=True):
+        groups = tensor.groups(scarce=keep < tensor.capacity)
+        result.append(groups.spread(_highest(groups.scores, groups.sizes, keep, exact)))
+    return result
+
+
+SCOPES: dict[str, Callable[..., list[np.ndarray]]] = {"global": _global, "layer": _layer}
+
+
+def _highest(scores: np.ndarray, sizes: np.ndarray | None, keep: int, exact: bool) -> np.ndarray:
+    """Which of the groups, highest first, together hold at least `keep` weights."""
+    if keep == 0:
+        return np.zeros(scores.size, bool)
+    if sizes is not None:
+        if sizes.size and sizes.min() != sizes.max():
+            order = np.argsort(-scores, kind="stable")
+            enough = np.searchsorted(np.cumsum(sizes[order]), keep) + 1
+            kept = np.zeros(scores.size, bool)
+            kept[order[:enough]] = True
+            return kept
+        keep = -(-keep // int(sizes.max(initial=1)))
     if keep >= scores.size:
         return np.ones(scores.size, bool)
     # A partition, as sorting millions of scores takes minutes where this takes a fraction of a

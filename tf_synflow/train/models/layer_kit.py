@@ -30,12 +30,7 @@ class LayerKit:
         self, x: Any, filters: int, name: str, *, size: int = 3, stride: int = 1, bias: bool = True
     ) -> Any:
         """Convolution that pads both sides by `size // 2`, as PyTorch does at any stride."""
-        if stride > 1 and size > 1:
-            # Keras' "same" would pad the right and bottom sides only.
-            padding = self.keras.layers.ZeroPadding2D(
-                size // 2, name=f"{name}_pad", dtype=self._dtype
-            )
-            x = padding(x)
+        x = self._padded(x, size, stride, name)
         return self.keras.layers.Conv2D(
             filters,
             size,
@@ -47,6 +42,25 @@ class LayerKit:
             dtype=self._dtype,
         )(x)
 
+    def depthwise(self, x: Any, name: str, *, size: int = 3, stride: int = 1) -> Any:
+        """A filter for each channel, without bias; pads like `conv`."""
+        x = self._padded(x, size, stride, name)
+        return self.keras.layers.DepthwiseConv2D(
+            size,
+            strides=stride,
+            padding="valid" if stride > 1 else "same",
+            use_bias=False,
+            depthwise_initializer=self.he_normal(name, fan_in=size * size),
+            name=name,
+            dtype=self._dtype,
+        )(x)
+
+    def _padded(self, x: Any, size: int, stride: int, name: str) -> Any:
+        """Zeros all around where the stride is over one: Keras' "same" pads one side only."""
+        if stride == 1 or size == 1:
+            return x
+        return self.keras.layers.ZeroPadding2D(size // 2, name=f"{name}_pad", dtype=self._dtype)(x)
+
     def batch_norm(self, x: Any, name: str) -> Any:
         """Batch normalization with PyTorch's epsilon and momentum (its 0.1 is Keras' 0.9)."""
         return self.keras.layers.BatchNormalization(
@@ -55,6 +69,9 @@ class LayerKit:
 
     def relu(self, x: Any, name: str) -> Any:
         return self.keras.layers.ReLU(name=name, dtype=self._dtype)(x)
+
+    def relu6(self, x: Any, name: str) -> Any:
+        return self.keras.layers.ReLU(6.0, name=name, dtype=self._dtype)(x)
 
     def max_pool(self, x: Any, name: str) -> Any:
         """2x2 maximum, stride 2."""
@@ -140,12 +157,16 @@ class LayerKit:
             num_classes, kernel_initializer=self.he_normal("head"), name="head", dtype="float32"
         )(x)
 
-    def he_normal(self, name: str) -> Any:
+    def he_normal(self, name: str, fan_in: int | None = None) -> Any:
         """Normal with variance 2 / fan-in (He et al. 2015), not truncated, as in PyTorch.
 
         For every kernel, the head's too: so say the mean absolute weights that the paper published
         (0.0470 for 3x3x64 → 64 and 0.0499 for 512 → 100 are √(2/π) · √(2/fan-in)).
         """
+        if fan_in is not None:  # Keras takes a depthwise kernel's for that of a full one
+            return self.keras.initializers.RandomNormal(
+                stddev=(2.0 / fan_in) ** 0.5, seed=self._seed_of(name)
+            )
         return self.keras.initializers.VarianceScaling(
             2.0, mode="fan_in", distribution="untruncated_normal", seed=self._seed_of(name)
         )

@@ -1,0 +1,198 @@
+"""Structures: blocks, channels and m of n in the masks, exact counts, flow left."""
+
+import keras
+import numpy as np
+import pytest
+import tf_keras
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from small_models import KERASES, mlp, randomise, residual
+
+import tf_synflow
+from tf_synflow import errors, quantities
+from tf_synflow.masks import structure as structures
+from tf_synflow.masks.select import select
+from tf_synflow.masks.structure import Blocks, Channels, MOfN
+
+each_keras = pytest.mark.parametrize("k", KERASES)
+SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 7))
+
+
+def blocks_of(array, structure):
+    """The entries of each block, block by block: what `pooled` adds up, said otherwise."""
+    *_, inputs, outputs = array.shape
+    for position in array.reshape(-1, inputs, outputs):
+        for i in range(0, inputs, structure.inputs):
+            for o in range(0, outputs, structure.outputs):
+                yield position[i : i + structure.inputs, o : o + structure.outputs]
+
+
+@given(SHAPES, st.integers(1, 4), st.integers(1, 5))
+def test_blocks_add_up_and_spread(shape, outputs, inputs):
+    structure = Blocks(outputs, inputs)
+    array = np.random.RandomState(0).random_sample(shape)
+    pooled = structure.pooled(array)
+    sums = [block.sum() for block in blocks_of(array, structure)]
+    np.testing.assert_allclose(pooled.ravel(), sums)
+    spread = structure.spread(pooled, shape)
+    assert spread.shape == shape
+    for block, total in zip(blocks_of(spread, structure), sums, strict=True):
+        np.testing.assert_allclose(block, total)
+
+
+@pytest.mark.parametrize(
+    ("structure", "scores", "density", "expected"),
+    [
+        # 1x2: two inputs of one output. Sums 4, 6, 12, 2.
+        ("1x2", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.5, [[0, 1], [0, 1], [1, 0], [1, 0]]),
+        # 2x1: two outputs of one input. Sums 6, 4, 10, 4: the first of equals stays.
+        ("2x1", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.75, [[1, 1], [1, 1], [1, 1], [0, 0]]),
+        ("channel", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.5, [[1, 0], [1, 0], [1, 0], [1, 0]]),
+        ("1:2", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.5, [[0, 1], [1, 0], [1, 1], [0, 0]]),
+        ("1:2", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.25, [[0, 1], [0, 0], [1, 0], [0, 0]]),
+        # An edge: the last block holds one weight, and counts with its mean.
+        ("1x2", [[1], [1], [3]], 1 / 3, [[0], [0], [1]]),
+    ],
+)
+def test_tables(structure, scores, density, expected):
+    scores = {"d/kernel": np.array(scores, float)}
+    own = {"d/kernel": structures.parse(structure)}
+    masks = {"d/kernel": np.ones(scores["d/kernel"].shape, bool)}
+    found = select(scores, masks, density, structures=own)
+    assert found["d/kernel"].astype(int).tolist() == expected
+
+
+@settings(deadline=None)
+@given(
+    st.lists(SHAPES, min_size=1, max_size=3),
+    st.sampled_from(["1x4", "2x1", "3x2", "channel", "2:4", "1:3"]),
+    st.sampled_from(["global", "layer"]),
+    st.floats(0.05, 1),
+)
+def test_whole_groups_as_few_as_hold_the_weights_asked_for(shapes, structure, scope, density):
+    random = np.random.RandomState(len(shapes))
+    own = structures.parse(structure)
+    names = [f"l{i}/kernel" for i in range(len(shapes))]
+    scores = {name: random.random_sample(s) for name, s in zip(names, shapes, strict=True)}
+    masks = {name: np.ones(s, bool) for name, s in zip(names, shapes, strict=True)}
+    total = sum(mask.size for mask in masks.values())
+    asked = quantities.kept_count(total, density)
+    for one in (1.0, (1 + density) / 2, density):  # rounds
+        masks = select(scores, masks, one, scope, structures=dict.fromkeys(names, own))
+    kept = sum(int(mask.sum()) for mask in masks.values())
+    if isinstance(own, MOfN):
+        assert kept == asked
+        if scope == "global" and asked <= sum(own.capacity(s) for s in shapes):
+            for mask in masks.values():
+                assert max(b.sum() for b in blocks_of(mask, Blocks(1, own.n))) <= own.m
+        return
+    largest = max(int(own.pooled(np.ones(s)).max()) for s in shapes)
+    assert asked <= kept < asked + largest * (len(shapes) if scope == "layer" else 1)
+    for mask in masks.values():
+        whole = own.spread(own.pooled(mask.astype(int)), mask.shape)
+        sizes = own.spread(own.pooled(np.ones(mask.shape, int)), mask.shape)
+        assert ((whole == 0) | (whole == sizes)).all()
+
+
+@each_keras
+@pytest.mark.parametrize("structure", ["1x4", "1x16", "2x1", "4x1", "channel", "2:4"])
+def test_masks_of_a_model(k, structure):
+    model = mlp(k, units=(32, 16, 8))
+    masks = tf_synflow.compute_masks(model, 4, structure=structure, verbose=False)
+    asked = quantities.kept_count(masks.size, 0.25)
+    assert asked <= masks.kept < asked + 32
+    pruned = tf_synflow.apply_masks(model, masks)  # raises where no flow is left
+    assert tf_synflow.masks_of(pruned) == masks
+    assert masks.info["structure"] == dict.fromkeys(masks, structure)
+
+
+@each_keras
+def test_blocks_of_a_known_size_are_counted_exactly(k):
+    model = mlp(k, units=(64, 32, 16), use_bias=False)
+    for compression in (1.5, 2, 10, 33):
+        masks = tf_synflow.compute_masks(model, compression, structure="1x4", verbose=False)
+        blocks = masks.size // 4
+        assert masks.kept == 4 * quantities.kept_count(blocks, 1 / compression)
+
+
+@each_keras
+def test_no_structure_is_blocks_of_one(k):
+    model = residual(k)
+    plain = tf_synflow.compute_masks(model, 5, verbose=False)
+    assert tf_synflow.compute_masks(model, 5, structure="1x1", verbose=False) == plain
+
+
+def test_structures_by_name_and_depthwise_channels():
+    layers = keras.layers
+    inputs = keras.Input((6, 6, 3))
+    x = layers.Conv2D(8, 3, name="stem")(inputs)
+    x = layers.DepthwiseConv2D(3, depth_multiplier=2, name="deep")(x)
+    x = layers.Conv2D(8, 1, name="point")(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = randomise(keras.Model(inputs, layers.Dense(8, name="head")(x)))
+    masks = tf_synflow.compute_masks(
+        model, 3, structure={"head/*": "1x4", "point/*": "2x1", "deep/*": "channel"}, verbose=False
+    )
+    assert masks.info["structure"] == {
+        "deep/depthwise_kernel": "channel",
+        "point/kernel": "2x1",
+        "head/kernel": "1x4",
+    }
+    per_channel = masks["deep/depthwise_kernel"].sum((0, 1))
+    assert set(per_channel.ravel()) <= {0, 9}
+    pairs = Blocks(2, 1).pooled(masks["point/kernel"].astype(int))
+    assert set(pairs.ravel()) <= {0, 2}
+
+
+def separable(k):
+    layers = k.layers
+    inputs = k.Input((8, 8, 3))
+    x = layers.Conv2D(8, 3, strides=2, name="stem")(inputs)
+    x = layers.Conv2D(16, 1, name="p1")(x)
+    x = layers.Conv2D(16, 1, name="p2")(x)
+    return randomise(
+        k.Model(inputs, layers.Dense(4, name="head")(layers.GlobalAveragePooling2D()(x)))
+    )
+
+
+@each_keras
+def test_a_target_prunes_what_it_accelerates(k):
+    model = separable(k)
+    wasm = tf_synflow.compute_masks(model, 10, target="wasm", verbose=False)
+    assert set(wasm) == {"p1/kernel", "p2/kernel"}
+    assert wasm.kept == quantities.kept_count(8 * 16 + 16 * 16, 0.1)
+    assert wasm.info["structure"] == {} and wasm.info["target"] == "wasm"
+    x86 = tf_synflow.compute_masks(model, 2, target="cpu-x86", verbose=False)
+    assert x86.info["structure"] == {"head/kernel": "1x4"}
+    board = tf_synflow.compute_masks(model, 2, target="microcontroller", verbose=False)
+    assert set(board) == {"stem/kernel", "p1/kernel", "p2/kernel", "head/kernel"}
+    assert set(board.info["structure"].values()) == {"channel"}
+    some = tf_synflow.prune_at_init(model, 4, target="wasm", prunable="p2/*", verbose=False)
+    assert set(tf_synflow.masks_of(some)) == {"p2/kernel"}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"structure": "1y4"}, errors.UnknownNameError, "structure.*'1y4'.*1x4"),
+        ({"structure": "0x4"}, errors.UnknownNameError, "structure"),
+        ({"structure": "4:2"}, errors.UnknownNameError, "structure"),
+        ({"structure": {"nothing/*": "1x4"}}, errors.NoPrunableWeightsError, "none of which"),
+        ({"structure": "2:4", "compression": 1.5}, errors.QuantityError, "at least 2"),
+        ({"target": "toaster"}, errors.UnknownNameError, "target.*'toaster'.*wasm"),
+        ({"target": "wasm"}, errors.NoPrunableWeightsError, "without 1x1 convolutions"),
+    ],
+)
+def test_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        tf_synflow.compute_masks(mlp(tf_keras), **{"compression": 2, **arguments}, verbose=False)
+
+
+def test_too_few_zeros_for_a_target():
+    with pytest.raises(errors.QuantityError, match="more than 3,.*67%"):
+        tf_synflow.compute_masks(separable(keras), 3, target="wasm", verbose=False)
+
+
+def test_channels_of_dense_units():
+    assert Channels().pooled(np.ones((4, 3))).tolist() == [4, 4, 4]
+    assert str(structures.parse("channel").of("a/depthwise_kernel", (3, 3, 4, 1))) == "channel"

@@ -1,0 +1,189 @@
+"""Structures: which weights of a kernel stay or go together, so that a runtime gains by it.
+
+A kernel's last two axes are its inputs and its outputs. Sizes are written as TFLite writes them,
+outputs first: `1x4` is one output by four inputs, what its sparse FULLY_CONNECTED reads at once.
+"""
+
+import abc
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from fnmatch import fnmatchcase
+
+import numpy as np
+
+from tf_synflow import errors, quantities
+
+_KERNELS = ("kernel", "pointwise_kernel")
+EXPECTED = ("1x4", "1x16", "2x1", "4x1", "channel", "2:4", "outputs x inputs", "m:n")
+
+
+class Structure(abc.ABC):
+    """How the weights of one kernel hang together."""
+
+    def of(self, name: str, shape: Sequence[int]) -> "Structure | None":
+        """The structure of a weight; None for one that is pruned one by one."""
+        return self if len(shape) >= 2 and name.split("/")[-1] in _KERNELS else None
+
+    @abc.abstractmethod
+    def __str__(self) -> str:
+        """Its name, as `parse` takes it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks(Structure):
+    """Blocks of outputs × inputs at each position of a kernel; those at the edge may be smaller.
+
+    Example:
+      >>> Blocks(1, 2).pooled(np.array([[1.0, 2.0], [3.0, 4.0]]))
+      array([[[4., 6.]]])
+    """
+
+    outputs: int
+    inputs: int
+
+    def __str__(self) -> str:
+        return f"{self.outputs}x{self.inputs}"
+
+    def pooled(self, array: np.ndarray) -> np.ndarray:
+        """The sum over each block, of shape (positions, blocks of inputs, blocks of outputs)."""
+        *positions, inputs, outputs = array.shape
+        array = array.reshape(-1, inputs, outputs)
+        rows, columns = range(0, inputs, self.inputs), range(0, outputs, self.outputs)
+        return np.add.reduceat(np.add.reduceat(array, rows, axis=1), columns, axis=2)
+
+    def spread(self, blocks: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """What each weight's block has: the array of the kernel's shape."""
+        *_, inputs, outputs = shape
+        spread = blocks.repeat(self.inputs, axis=1)[:, :inputs].repeat(self.outputs, axis=2)
+        return spread[:, :, :outputs].reshape(shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels(Structure):
+    """Whole output channels (units of a dense layer), with all that leads into them.
+
+    Attributes:
+      axes: how many of the last axes count channels; two in a depthwise kernel.
+    """
+
+    axes: int = 1
+
+    def __str__(self) -> str:
+        return "channel"
+
+    def of(self, name: str, shape: Sequence[int]) -> Structure | None:
+        return Channels(2) if name.endswith("depthwise_kernel") else super().of(name, shape)
+
+    def pooled(self, array: np.ndarray) -> np.ndarray:
+        """The sum over each channel, in the shape of the channels."""
+        return array.sum(tuple(range(array.ndim - self.axes)))
+
+    def spread(self, blocks: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """What each weight's channel has: the array of the kernel's shape."""
+        return np.broadcast_to(blocks, shape)
+
+
+@dataclasses.dataclass(frozen=True)
+class MOfN(Structure):
+    """At most m of every n successive inputs of an output (2:4 and the like).
+
+    Example:
+      >>> MOfN(1, 2).highest(np.array([[1.0], [2.0], [3.0], [2.0]])).ravel()
+      array([False,  True,  True, False])
+    """
+
+    m: int
+    n: int
+
+    def __str__(self) -> str:
+        return f"{self.m}:{self.n}"
+
+    def highest(self, scores: np.ndarray) -> np.ndarray:
+        """Which weights are among the m highest of their n, ties to the first; bool."""
+        *_, inputs, outputs = scores.shape
+        flat = scores.reshape(-1, inputs, outputs)
+        missing = -inputs % self.n
+        padded = np.pad(flat, ((0, 0), (0, missing), (0, 0)), constant_values=-np.inf)
+        groups = padded.reshape(len(flat), -1, self.n, outputs)
+        rank = np.argsort(np.argsort(-groups, axis=2, kind="stable"), axis=2, kind="stable")
+        return (rank < self.m).reshape(padded.shape)[:, :inputs].reshape(scores.shape)
+
+    def capacity(self, shape: Sequence[int]) -> int:
+        """How many weights of a kernel can stay at most."""
+        *positions, inputs, outputs = shape
+        whole, rest = divmod(inputs, self.n)
+        return int(np.prod(positions)) * outputs * (whole * self.m + min(rest, self.m))
+
+
+def parse(text: "str | Structure") -> Structure:
+    """The structure of a name: `"1x4"`, `"2x1"`, `"channel"`, `"2:4"`.
+
+    Raises:
+      UnknownNameError: not the name of one.
+    """
+    if isinstance(text, Structure):
+        return text
+    if text == "channel":
+        return Channels()
+    sizes = re.fullmatch(r"(\d+)([x:])(\d+)", text) if isinstance(text, str) else None
+    first, second = (int(sizes[1]), int(sizes[3])) if sizes else (0, 0)
+    if first and second and sizes[2] == "x":
+        return Blocks(first, second)
+    if 0 < first < second and sizes[2] == ":":
+        return MOfN(first, second)
+    raise errors.UnknownNameError("structure", text, EXPECTED)
+
+
+def of_weights(
+    structure: "str | Structure | Mapping[str, str | Structure] | None",
+    shapes: Mapping[str, Sequence[int]],
+) -> dict[str, Structure]:
+    """The structure of each weight that has one.
+
+    Args:
+      structure: one for all kernels (dense layers and convolutions), or one for each name pattern,
+        the first that matches counts: `{"head/*": "1x4", "*": "channel"}`.
+      shapes: of the prunable weights, by name.
+
+    Raises:
+      UnknownNameError: not the name of a structure.
+      NoPrunableWeightsError: no weight has it.
+    """
+    if structure is None:
+        return {}
+    rules = structure if isinstance(structure, Mapping) else {"*": structure}
+    rules = {pattern: parse(value) for pattern, value in rules.items()}
+    found = {}
+    for name, shape in shapes.items():
+        own = next((rule for pattern, rule in rules.items() if fnmatchcase(name, pattern)), None)
+        own = own and own.of(name, shape)
+        if own is not None:
+            found[name] = own
+    if not found:
+        raise errors.NoPrunableWeightsError(
+            f"structure={structure!r}: received the prunable weights {', '.join(shapes)}, none of "
+            "which has it; expected a kernel of a dense layer or a convolution whose name matches."
+        )
+    return found
+
+
+def check_capacity(
+    structures: Mapping[str, Structure], shapes: Mapping[str, Sequence[int]], compression: float
+) -> None:
+    """Checks that m of n can hold at this compression.
+
+    Raises:
+      QuantityError: more weights stay than m of n allow.
+    """
+    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    capacity = {
+        name: own.capacity(shapes[name]) if isinstance(own, MOfN) else sizes[name]
+        for name, own in ((name, structures.get(name)) for name in shapes)
+    }
+    total, most = sum(sizes.values()), sum(capacity.values())
+    if quantities.kept_count(total, 1 / compression) > most:
+        raise errors.QuantityError(
+            f"compression: received {compression:g}; expected at least {total / most:.6g}, for the "
+            f"structure lets {most:,} of {total:,} weights stay."
+        )
