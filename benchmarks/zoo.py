@@ -15,6 +15,7 @@ import importlib
 import inspect
 import itertools
 import json
+import math
 import os
 import pathlib
 import platform
@@ -59,7 +60,7 @@ _ROUNDS = flags.DEFINE_integer(
 )
 _MINUTES = flags.DEFINE_float("minutes", 30, "Time limit of one row.")
 _MEMORY = flags.DEFINE_float("memory_gb", 8, "Memory limit of one row.")
-_UNTIL = flags.DEFINE_string("until", "", "Start no row after this time of day, 21:50.")
+_FOR = flags.DEFINE_float("for_minutes", math.inf, "Start no row after so long.")
 _RETRY = flags.DEFINE_bool("retry", False, "Make rows anew that ended with a reason.")
 _OUT = flags.DEFINE_string("out", str(ROOT / "docs" / "results" / "zoo.csv"), "The rows.")
 _DOCS = flags.DEFINE_string("docs", str(ROOT / "docs" / "zoo.md"), "The page.")
@@ -404,6 +405,8 @@ leaves out; tf_keras writes it out as x · gate(x), which is a product of flows 
 
 ## Not made
 
+Every family stands above in at least one size, in each Keras that has it. Other sizes:
+
 {missing}
 """
 
@@ -428,7 +431,7 @@ def page(rows: list[dict[str, str]], wanted: list[tuple[str, str, str]]) -> str:
         if (model, keras, compression) not in {key(row) for row in rows}:
             absent.setdefault((keras, f"{compression}×"), []).append(model)
     missing = [
-        f"- `{keras}` at {compression}, for want of time: {', '.join(models)}."
+        f"- `{keras}` at {compression}: {', '.join(models)}."
         for (keras, compression), models in absent.items()
     ]
     return PAGE.format(
@@ -475,18 +478,19 @@ def main(argv: list[str]) -> None:
     if _ONE.value:
         run_one(argv[1:])
         return
-    path = pathlib.Path(_OUT.value)
+    path, start = pathlib.Path(_OUT.value), time.monotonic()
     rows = read(path)
     if _RETRY.value:
-        rows = [row for row in rows if not row["reason"]]
+        wanted = set(cells(_MODELS.value, _KERAS.value, _COMPRESSIONS.value))
+        rows = [row for row in rows if not row["reason"] or key(row) not in wanted]
     if not _DOCS_ONLY.value:
         write(path, rows)
         there = {key(row) for row in rows}
         for cell in cells(_MODELS.value, _KERAS.value, _COMPRESSIONS.value):
             if cell in there:
                 continue
-            if _UNTIL.value and time.strftime("%H:%M") >= _UNTIL.value:
-                print(f"It is past {_UNTIL.value}: no more rows.", flush=True)
+            if time.monotonic() - start > 60 * _FOR.value:
+                print(f"{_FOR.value:g} minutes are over: no more rows.", flush=True)
                 break
             row = row_of(*cell)
             with path.open("a", newline="") as file:
