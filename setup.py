@@ -35,6 +35,8 @@ setuptools.setup(
     install_requires=[
         "absl-py>=1.2",
         "ai-edge-litert>=2.1",
+        # To write sparse tensors into a TFLite file; TensorFlow brings it too.
+        "flatbuffers>=24.3",
         # TensorFlow Datasets 4.9.10 imports it for a download, and asks for it on old Pythons only.
         "importlib-resources>=6.0",
         # 3.12 is the last Keras for Python 3.10.
@@ -50,6 +52,8 @@ setuptools.setup(
         "tensorflow-model-optimization>=0.8.1",
         "tf-keras>=2.21",
         "tqdm>=4.65",
+        # Of a file, what a download takes.
+        "zstandard>=0.22",
     ],
     extras_require={
         "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
@@ -59,6 +63,7 @@ setuptools.setup(
             "tf-synflow-train = tf_synflow.cli.train:run",
             "tf-synflow-prune = tf_synflow.cli.prune:run",
             "tf-synflow-export = tf_synflow.cli.export:run",
+            "tf-synflow-benchmark = tf_synflow.cli.benchmark:run",
         ],
     },
 )

@@ -10,17 +10,18 @@ from absl import app, flags, logging
 from tf_synflow.errors import QuantityError, TfSynflowError
 
 
-def run(main: Callable[[], None], module: str) -> None:
+def run(main: Callable[..., None], module: str, *, positional: bool = False) -> None:
     """Parses the flags, runs `main`, prints a typed error as one message and exits with 1.
 
     Args:
-      main: The tool; it takes no arguments.
+      main: The tool; it takes no arguments, or the list of those that are no flags.
       module: `__name__` of the module that defines the tool and its flags.
+      positional: Whether it takes that list; otherwise such an argument is an error.
     """
     # TensorFlow's start-up notes would bury the table; its errors are Python exceptions too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     _show_own_flags_in_help(module)
-    app.run(lambda argv: _guarded(main, argv))
+    app.run(lambda argv: _guarded(main, argv, positional))
 
 
 def import_tensorflow() -> None:
@@ -41,14 +42,14 @@ def usage_error(flag: str, received: object, expected: str) -> QuantityError:
     return QuantityError(f"--{flag} received: {received!r}; expected {expected}.")
 
 
-def _guarded(main: Callable[[], None], argv: list[str]) -> int:
-    if len(argv) > 1:
+def _guarded(main: Callable[..., None], argv: list[str], positional: bool) -> int:
+    if len(argv) > 1 and not positional:
         _print_error(f"unexpected argument {argv[1]!r}; expected flags only. See --help.")
         return 1
     if not flags.FLAGS["verbosity"].present:
         logging.set_verbosity(logging.WARNING)
     try:
-        main()
+        main(*([argv[1:]] if positional else []))
     except TfSynflowError as error:
         _print_error(error)
         return 1
