@@ -6,6 +6,7 @@ import pytest
 
 from tf_synflow import errors
 from tf_synflow.export.convert import convert
+from tf_synflow.export.encode import encode
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.tensors import read_tensors
 
@@ -25,8 +26,8 @@ def weights_in(content):
 def test_dense_and_csr():
     kernel = np.random.default_rng(0).standard_normal((32, 24)).astype(np.float32)
     kernel[np.random.default_rng(1).random(kernel.shape) < 0.8] = 0
-    files = convert(dense(kernel))
-    (plain,), (packed,) = weights_in(files.dense), weights_in(files.sparse)
+    content = convert(dense(kernel)).content
+    (plain,), (packed,) = weights_in(content), weights_in(encode(content, lambda _: "csr"))
     assert (plain.encoding, plain.shape, plain.bytes) == ("dense", (24, 32), kernel.nbytes)
     assert (packed.encoding, packed.densified) == ("csr", True)
     assert plain.zeros == packed.zeros == np.count_nonzero(kernel == 0)
@@ -41,7 +42,7 @@ def test_blocks_count_the_zeros_stored_inside_them():
     kernel[np.repeat(blocks, 4, axis=0)] = 0
     kept = np.argwhere(~blocks)
     kernel[kept[0][0] * 4, kept[0][1]] = 0  # one zero within a stored block
-    (tensor,) = weights_in(convert(dense(kernel)).sparse)
+    (tensor,) = weights_in(encode(convert(dense(kernel)).content, lambda _: "block 1x4"))
     assert (tensor.encoding, tensor.densified) == ("block 1x4", False)
     assert tensor.zeros == np.count_nonzero(kernel == 0)
     assert tensor.bytes >= len(kept) * 4 * 4

@@ -83,7 +83,7 @@ def test_both_encodings_agree_and_hold_the_models_zeros(k, build, tmp_path):
     sizes = {}
     for sparse, encoding in ((False, "dense"), (True, "sparse")):
         path = tmp_path / f"{encoding}.tflite"
-        report = export_tflite(model, path, sparse=sparse)
+        report = export_tflite(model, path, sparse=sparse, shrink=False)
         assert report.encoding == encoding
         assert path.stat().st_size == report.file_bytes == getattr(report, f"{encoding}_bytes")
         assert report.agreement.max_rel < 1e-5
@@ -100,13 +100,13 @@ def test_both_encodings_agree_and_hold_the_models_zeros(k, build, tmp_path):
 @pytest.mark.parametrize("k", KERASES)
 @pytest.mark.parametrize(("share", "encoding"), [(0.9, "sparse"), (0.98, "sparse"), (0.0, "dense")])
 def test_auto_takes_the_smaller_file(k, share, encoding, tmp_path):
-    report = export_tflite(mlp(k, share), tmp_path / "model.tflite")
+    report = export_tflite(mlp(k, share), tmp_path / "model.tflite", shrink=False)
     assert report.encoding == encoding
     assert report.file_bytes == min(report.dense_bytes, report.sparse_bytes)
 
 
 def test_sparse_true_refuses_a_model_with_nothing_to_encode(tmp_path):
-    with pytest.raises(errors.ExportError, match="no tensor was encoded"):
+    with pytest.raises(errors.ExportError, match="no tensor can be encoded"):
         export_tflite(mlp(keras, 0.0), tmp_path / "model.tflite", sparse=True)
     assert not os.listdir(tmp_path)
 
@@ -125,7 +125,7 @@ def test_mixed_precision_is_exported_in_float32(k, tmp_path):
 def test_a_pruned_model_is_stripped_and_keeps_its_zeros(tmp_path):
     schedule = tf_synflow.SynFlowPruningSchedule(compression=10, rounds=5)
     pruned = tf_synflow.prune_at_init(cnn(tf_keras, 0.0), schedule=schedule)
-    report = export_tflite(pruned, tmp_path / "model.tflite", sparse=True)
+    report = export_tflite(pruned, tmp_path / "model.tflite", sparse=True, shrink=False)
     masks = tf_synflow.masks_of(pruned)
     kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
     assert sum(tensor.elements for tensor in kernels) == sum(mask.size for mask in masks.values())
@@ -161,8 +161,17 @@ def test_batch_size_is_kept_or_refused(tmp_path):
     assert export_tflite(mlp(keras), path).batch_size is None
     report = export_tflite(mlp(keras), path, batch_size=4, samples=np.ones((6, 20)))
     assert report.batch_size == 4
+    assert len(report.agreement.runtimes) == 3
     with pytest.raises(errors.QuantityError, match="batch_size"):
         export_tflite(mlp(keras), path, batch_size=0)
+
+
+def test_a_runtime_that_cannot_be_used_is_named_with_the_reason(tmp_path):
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3)])
+    report = export_tflite(model, tmp_path / "model.tflite")
+    assert set(report.agreement.runtimes) == {"Interpreter", "tf.lite"}
+    assert "free dimension" in report.agreement.not_run["CompiledModel"]
+    assert "Not run in CompiledModel: it has a free dimension" in str(report)
 
 
 @pytest.mark.parametrize("k", KERASES)
@@ -203,6 +212,10 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     ("options", "error"),
     [
         ({"sparse": "yes"}, errors.UnknownNameError),
+        ({"sparse": 1}, errors.UnknownNameError),
+        ({"quantize": "int4"}, errors.UnknownNameError),
+        ({"quantize": True}, errors.UnknownNameError),
+        ({"target": "gpu"}, errors.UnknownNameError),
         ({"tolerance": -1.0}, errors.QuantityError),
         ({"tolerance": float("nan")}, errors.QuantityError),
     ],

@@ -29,7 +29,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def content(model):
-    return convert(Signature(model)).dense
+    return convert(Signature(model)).content
 
 
 def run(content, model):
@@ -41,6 +41,8 @@ def test_the_models_own_file_agrees(content, model):
     agreement = run(content, model)
     assert agreement.max_rel < 1e-6
     assert agreement.argmax == 1.0
+    assert tuple(agreement.runtimes) == ("Interpreter", "CompiledModel", "tf.lite")
+    assert not agreement.not_run
 
 
 def test_another_models_file_is_found_out(content, model):
@@ -67,11 +69,11 @@ def test_samples_reach_what_random_inputs_do_not():
     def clipped(limit):
         return Signature(keras.Model(inputs, keras.layers.ReLU(limit, name="y")(inputs)))
 
-    content = convert(clipped(50.0)).dense
+    content = convert(clipped(50.0)).content
     reference = clipped(60.0)
     verify(content, reference, probes(reference, batch_size=None))
     samples = np.array([[55.0, 70.0]])
-    with pytest.raises(errors.ExportError, match="on a sample input"):
+    with pytest.raises(errors.ExportError, match="on a sample input in Interpreter"):
         verify(content, reference, probes(reference, batch_size=None, samples=samples))
 
 

@@ -20,8 +20,11 @@ LEVELS = (
     ("scores",),
     ("rounds",),
     ("inject",),
-    ("api", "report"),
+    ("report", "shrinking"),
     ("export",),
+    ("deployment",),
+    ("budget",),
+    ("api",),
     ("train",),
     ("cli",),
 )

@@ -25,10 +25,14 @@ _PUBLIC = {
     "load_model": "tf_synflow.inject",
     "Masks": "tf_synflow.masks.masks",
     "summary": "tf_synflow.report",
+    "shrink": "tf_synflow.shrinking",
+    "shrink_report": "tf_synflow.shrinking",
     "SynFlowPruningSchedule": "tf_synflow.schedule",
     "Scores": "tf_synflow.scores",
     "flow_rule": "tf_synflow.flow.rules",
     "export_tflite": "tf_synflow.export",
+    "deployment_report": "tf_synflow.deployment.report",
+    "benchmark": "tf_synflow.deployment.benchmark",
 }
 _MODULES = ("scores",)
 

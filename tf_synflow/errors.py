@@ -76,6 +76,10 @@ class ClusterError(TfSynflowError, RuntimeError):
     """Workers that cannot start or go on together: TF_CONFIG, or folders that differ."""
 
 
+class BudgetError(TfSynflowError, ValueError):
+    """A budget of bytes, FLOPs or milliseconds that no compression meets; says the nearest."""
+
+
 class ExportError(TfSynflowError, RuntimeError):
     """An exported file that does not compute what the Keras model computes."""
 

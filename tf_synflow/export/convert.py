@@ -7,47 +7,72 @@ from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from tf_synflow import errors
+from tf_synflow.export.samples import Batch, in_batches
 from tf_synflow.export.signature import Signature
 from tf_synflow.flow import weights
 
+Quantize = Literal["float16", "dynamic", "int8"] | None
+_CONTROL_FLOW = {"While", "StatelessWhile", "If", "StatelessIf"}
+QUANTIZATIONS = (None, "float16", "dynamic", "int8")
+
 
 class Converted(NamedTuple):
-    """The bytes of both encodings, and the batch they take (None: any)."""
+    """The bytes of a dense TFLite file, and the batch it takes (None: any)."""
 
-    dense: bytes
-    sparse: bytes
+    content: bytes
     batch_size: int | None
 
 
-def convert(signature: Signature, batch_size: int | None | Literal["auto"] = "auto") -> Converted:
-    """Converts a model to float32 TFLite, dense and sparse-encoded.
+def convert(
+    signature: Signature,
+    batch_size: int | None | Literal["auto"] = "auto",
+    *,
+    quantize: Quantize = None,
+    representative: Batch | None = None,
+) -> Converted:
+    """Converts a model to TFLite, dense.
 
-    Both Kerases go the same way: one traced function that owns its variables, saved, and converted
-    twice. (Keras 3 through `from_concrete_functions` alone gives a file of variable handles.)
+    Both Kerases go the same way: one traced function that owns its variables, saved and converted.
+    (Keras 3 through `from_concrete_functions` alone gives a file of variable handles.)
 
     Args:
       signature: the model, by its named inputs and outputs.
       batch_size: the batch in the file; None leaves it free; "auto" leaves it free where the
           converter can, else 1 (a Keras 3 LSTM, for one, needs it fixed).
+      quantize: None for float32; "float16" for the constants; "dynamic" for int8 weights with
+          float activations; "int8" for both in int8 where there is a kernel, inputs and outputs
+          in float32.
+      representative: for "int8", arrays by input name with the samples along the first axis; None
+          for a model that knows its ranges from quantization-aware training.
 
     Returns:
-      The bytes of both files and the batch size.
+      The bytes of the file and the batch size.
 
     Raises:
       ExportError: the converter refused the model.
     """
     if batch_size == "auto":
         fixed = signature.inputs[0].shape[0]
+        options = {"quantize": quantize, "representative": representative}
         try:
-            return convert(signature, fixed)
+            return convert(signature, fixed, **options)
         except errors.ExportError:
             if fixed is not None:
                 raise
-            return convert(signature, 1)
+            return convert(signature, 1, **options)
     with _quiet(), tempfile.TemporaryDirectory(prefix="tf_synflow_") as folder:
         try:
-            _save(signature, batch_size, folder)
-            return Converted(_tflite(folder, False), _tflite(folder, True), batch_size)
+            ops = _save(signature, batch_size, folder)
+            if representative is not None and ops & _CONTROL_FLOW:
+                raise errors.ExportError(
+                    "The model has a loop or a branch (an LSTM, GRU or RNN has), on which TFLite's "
+                    "calibration for int8 crashes; expected none. Build such layers with "
+                    "unroll=True, or use quantize='dynamic'."
+                )
+            content = _tflite(folder, quantize, representative, batch_size or 1)
+            return Converted(content, batch_size)
+        except errors.TfSynflowError:
+            raise
         except OSError as error:
             raise errors.OutputError(
                 f"Could not write the intermediate SavedModel to {folder} ({error}); expected room "
@@ -61,7 +86,8 @@ def convert(signature: Signature, batch_size: int | None | Literal["auto"] = "au
             ) from error
 
 
-def _save(signature: Signature, batch_size: int | None, folder: str) -> None:
+def _save(signature: Signature, batch_size: int | None, folder: str) -> set[str]:
+    """Saves the model as a SavedModel; the kinds of the ops in it."""
     import tensorflow as tf
 
     specs = {
@@ -74,6 +100,9 @@ def _save(signature: Signature, batch_size: int | None, folder: str) -> None:
         module.serve = serve.get_concrete_function(**specs)
     module.held = module.serve.graph.variables  # what nobody holds would not be saved
     tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
+    graph = module.serve.graph.as_graph_def()
+    functions = [graph.node, *(function.node_def for function in graph.library.function)]
+    return {node.op for nodes in functions for node in nodes}
 
 
 @contextlib.contextmanager
@@ -95,12 +124,18 @@ def _unfused(model: Any) -> Iterator[None]:
             layer._could_use_gpu_kernel = value
 
 
-def _tflite(folder: str, sparse: bool) -> bytes:
+def _tflite(
+    folder: str, quantize: Quantize, representative: Batch | None, batch_size: int
+) -> bytes:
     import tensorflow as tf
 
     converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-    if sparse:
-        converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    if quantize is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if quantize == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if representative is not None:
+        converter.representative_dataset = lambda: in_batches(representative, batch_size)
     return converter.convert()
 
 

@@ -1,20 +1,30 @@
-"""The model as it is exported: without pruning wrappers, and in float32."""
+"""The model as it is exported: without pruning wrappers, in float32, without dead units."""
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_synflow import errors
 from tf_synflow.export.signature import check_model
 from tf_synflow.flow import graph, trace, weights
 
 
-def prepared(model: Any) -> tuple[Any, list[str]]:
+class Prepared(NamedTuple):
+    """The model to compare with, the one to convert, and a note for each change."""
+
+    reference: Any
+    model: Any
+    notes: list[str]
+
+
+def prepared(model: Any, shrink: bool = False) -> Prepared:
     """The model to convert, and what was done to get it.
 
     Args:
       model: a tf_keras or Keras 3 model, pruned or plain. It is not changed.
+      shrink: remove units through which nothing flows, where the model is of a kind that can.
 
     Returns:
-      The same model, or a stripped float32 copy of it, and a note for each change.
+      As reference the same model, or a stripped float32 copy of it; as model that, or what shrink
+      left of it.
     """
     check_model(model)
     notes = []
@@ -32,7 +42,26 @@ def prepared(model: Any) -> tuple[Any, list[str]]:
     if not graph.is_graph(model):
         model = trace.graph_of_model(model, batch_size=None)
         notes.append("exported as the graph of its call, which was followed on symbolic tensors")
-    return model, notes
+        if shrink:
+            notes.append("not shrunk: only Sequential and Functional models can be")
+        return Prepared(model, model, notes)
+    return Prepared(model, _shrunk(model, notes) if shrink else model, notes)
+
+
+def _shrunk(model: Any, notes: list[str]) -> Any:
+    """The model without dead units; the same one where there are none, or it cannot be done."""
+    from tf_synflow import shrinking
+
+    try:
+        small = shrinking.shrink(model, verbose=False)
+    except (errors.ModelError, errors.ShrinkError) as error:
+        notes.append(f"not shrunk ({errors.first_line(error)})")
+        return model
+    before, after = model.count_params(), small.count_params()
+    if after == before:
+        return model
+    notes.append(f"shrunk from {before:,} to {after:,} values, units without flow removed")
+    return small
 
 
 def _compute_dtype(layer: Any) -> str:

@@ -1,11 +1,11 @@
 """The inputs on which a file is compared with its model."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from tf_synflow import errors
+from tf_synflow.export.samples import Batch, by_name, in_batches
 from tf_synflow.export.signature import Input, Signature
 from tf_synflow.flow import weights
 
@@ -14,8 +14,6 @@ FREE_SIZE = 32
 
 _RANDOM = 6
 _CHUNK = 32
-
-Batch = dict[str, np.ndarray]
 
 
 def probes(
@@ -37,7 +35,7 @@ def probes(
           128) and for models with an Embedding (below its vocabulary).
     """
     inputs = signature.inputs
-    given = _by_name(inputs, samples) if samples is not None else {}
+    given = by_name(inputs, samples, "samples") if samples is not None else {}
     shapes = {item.name: _shape(item, given) for item in inputs}
     vocabulary = _vocabulary(signature.model)
     single = batch_size or 1
@@ -54,7 +52,8 @@ def probes(
             {i.name: _random(rng, (size, *shapes[i.name]), i.dtype, vocabulary) for i in inputs},
         )
     if given:
-        yield from _chunks(given, batch_size)
+        for batch in in_batches(given, batch_size or _CHUNK, whole=batch_size is not None):
+            yield "sample", batch
 
 
 def _vocabulary(model: Any) -> int | None:
@@ -84,56 +83,3 @@ def _shape(item: Input, given: Batch) -> tuple[int, ...]:
     if item.name in given:
         return given[item.name].shape[1:]
     return tuple(FREE_SIZE if size is None else size for size in item.shape[1:])
-
-
-def _by_name(inputs: tuple[Input, ...], samples: Any) -> Batch:
-    """The samples as arrays by input name, checked."""
-    names = [item.name for item in inputs]
-    if not isinstance(samples, Mapping):
-        listed = [samples] if len(inputs) == 1 and not _is_list_of_one(samples) else list(samples)
-        if len(listed) != len(names):
-            raise errors.DataError(
-                f"samples holds {len(listed)} arrays; expected one for each input: {names}."
-            )
-        samples = dict(zip(names, listed, strict=True))
-    if set(samples) != set(names):
-        raise errors.DataError(f"samples names {sorted(samples)}; expected the inputs {names}.")
-    arrays = {item.name: _checked(item, samples[item.name]) for item in inputs}
-    if len({len(array) for array in arrays.values()}) != 1:
-        counts = {name: len(array) for name, array in arrays.items()}
-        raise errors.DataError(f"samples differ in number: {counts}; expected as many of each.")
-    return arrays
-
-
-def _is_list_of_one(samples: Any) -> bool:
-    return isinstance(samples, list | tuple) and len(samples) == 1
-
-
-def _checked(item: Input, values: Any) -> np.ndarray:
-    array = np.asarray(values)
-    fits = array.ndim == len(item.shape) and all(
-        want is None or want == got
-        for want, got in zip(item.shape[1:], array.shape[1:], strict=True)
-    )
-    if not fits or not len(array):
-        raise errors.DataError(
-            f"samples for input {item.name!r} have shape {array.shape}; expected at least one of "
-            f"shape {item.shape[1:]}, counted along a first axis."
-        )
-    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
-        raise errors.DataError(
-            f"samples for input {item.name!r} are {array.dtype} or not finite; expected finite "
-            f"numbers of {item.dtype}."
-        )
-    return array.astype(item.dtype)
-
-
-def _chunks(given: Batch, batch_size: int | None) -> Iterator[tuple[str, Batch]]:
-    """The samples in batches; the last is filled up by repetition where the batch is fixed."""
-    count = len(next(iter(given.values())))
-    step = batch_size or _CHUNK
-    for start in range(0, count, step):
-        chosen = np.arange(start, min(start + step, count))
-        if batch_size:
-            chosen = np.resize(chosen, batch_size)
-        yield "sample", {name: array[chosen] for name, array in given.items()}

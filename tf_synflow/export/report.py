@@ -1,5 +1,6 @@
 """What an export found: sizes, tensors, agreement."""
 
+import collections
 import dataclasses
 import json
 from typing import Any, Literal
@@ -14,26 +15,34 @@ class ExportReport:
 
     Attributes:
       path: where the file was written.
-      encoding: `dense` or `sparse`: which of the two conversions this is.
+      quantize: the number format: `float32`, `float16`, `dynamic` or `int8`.
+      target: where it shall run.
+      encoding: `dense` or `sparse`: whether any weight is encoded sparsely.
       file_bytes: size of the file.
-      dense_bytes: size of the dense conversion.
-      sparse_bytes: size of the sparse-encoded conversion.
+      dense_bytes: size of the dense file of this number format.
+      sparse_bytes: size of the sparse-encoded one.
       zlib_bytes: size of the file after zlib at level 9, as a download would be.
+      zstd_bytes: size of the file after zstd at level 19.
       batch_size: the batch the file takes; None for any.
       tensors: every constant of the file.
+      dense_because: of weights with 30 % zeros or more that stay dense, why.
       agreement: the comparison with the Keras model.
       notes: what was done to the model or decided on the way.
       versions: of Python and of the packages that took part.
     """
 
     path: str
+    quantize: str
+    target: str
     encoding: Literal["dense", "sparse"]
     file_bytes: int
     dense_bytes: int
     sparse_bytes: int
     zlib_bytes: int
+    zstd_bytes: int
     batch_size: int | None
     tensors: tuple[TensorRecord, ...]
+    dense_because: dict[str, str]
     agreement: Agreement
     notes: tuple[str, ...]
     versions: dict[str, str]
@@ -73,8 +82,8 @@ class ExportReport:
     def _head(self) -> list[str]:
         batch = "any batch size" if self.batch_size is None else f"batch size {self.batch_size}"
         return [
-            f"{self.path}: float32, {self.encoding}, {batch}",
-            f"  {self.file_bytes:,} bytes ({self.zlib_bytes:,} with zlib); converted dense "
+            f"{self.path}: {self.quantize}, {self.encoding}, {batch}, for {self.target}",
+            f"  {self.file_bytes:,} bytes ({self.zstd_bytes:,} with zstd); converted dense "
             f"{self.dense_bytes:,}, sparse {self.sparse_bytes:,}",
         ]
 
@@ -83,7 +92,7 @@ class ExportReport:
             (
                 _shortened(tensor.name),
                 "x".join(map(str, tensor.shape)),
-                tensor.encoding + (" (densified at load)" if tensor.densified else ""),
+                tensor.encoding + _ran(tensor),
                 f"{tensor.elements:,}",
                 _percent(tensor.zeros, tensor.elements),
                 f"{tensor.bytes:,}",
@@ -115,10 +124,11 @@ class ExportReport:
         found = self.agreement
         same = "" if found.argmax is None else f", same argmax in {found.argmax:.1%} of rows"
         lines = [
-            f"  Agrees with Keras on {found.n_inputs} inputs: largest difference "
-            f"{found.max_abs:.2e}, {found.max_rel:.2e} of the output (at most "
+            f"  Agrees with Keras on {found.n_inputs} inputs in {', '.join(found.runtimes)}: "
+            f"largest difference {found.max_abs:.2e}, {found.max_rel:.2e} of the output (at most "
             f"{found.tolerance:.0e}){same}."
         ]
+        lines += [f"  Not run in {name}: {reason}." for name, reason in found.not_run.items()]
         if self.encoding == "sparse":
             ratio = self.dense_bytes / self.file_bytes
             lines.append(f"  The dense file would be {ratio:.2f} times as large.")
@@ -127,9 +137,20 @@ class ExportReport:
         else:
             ratio = self.dense_bytes / self.sparse_bytes
             lines.append(f"  Stored dense; sparse encoding makes it {ratio:.2f} times smaller.")
+        reasons = collections.Counter(self.dense_because.values())
+        lines += [
+            f"  Dense with 30 % zeros or more: {count} weights, for {reason}."
+            for reason, count in reasons.items()
+        ]
         lines += [f"  Note: {note}." for note in self.notes]
         runtime = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return [*lines, f"  Checked with {runtime}."]
+
+
+def _ran(tensor: TensorRecord) -> str:
+    if tensor.encoding == "dense":
+        return ""
+    return " (densified at load)" if tensor.densified else " (runs sparse)"
 
 
 def _percent(part: int, whole: int) -> str:

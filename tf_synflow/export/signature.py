@@ -1,7 +1,7 @@
 """What goes into a model and comes out of it, by name, the same for both Kerases."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_synflow import compat, errors
@@ -20,13 +20,14 @@ class Signature:
 
     Args:
       model: a built tf_keras or Keras 3 model.
+      names: of the inputs, in the model's order; by default those that the model gives them.
 
     Attributes:
       model: the model.
       inputs: the `Input`s, in the model's order.
     """
 
-    def __init__(self, model: Any):
+    def __init__(self, model: Any, names: Sequence[str] | None = None):
         tensors = getattr(model, "inputs", None)
         if not tensors:
             raise errors.ModelError(
@@ -34,7 +35,7 @@ class Signature:
                 "Functional model: give it an Input layer, or call build(input_shape)."
             )
         self.model = model
-        names = _identifiers([tensor.name for tensor in tensors])
+        names = names or _identifiers([tensor.name for tensor in tensors])
         self.inputs = tuple(
             Input(name, tuple(tensor.shape), _dtype_name(tensor.dtype))
             for name, tensor in zip(names, tensors, strict=True)

@@ -82,6 +82,22 @@ def read_tensors(content: bytes) -> list[TensorRecord]:
     return records
 
 
+def float_ops(content: bytes) -> list[str]:
+    """The kinds of ops of a TFLite file that compute in float32, sorted."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(content)
+    names = {number: name for name, number in vars(schema.BuiltinOperator).items()}
+    codes = [max(c.builtinCode, c.deprecatedBuiltinCode) for c in model.operatorCodes]
+    found = {
+        names[codes[op.opcodeIndex]]
+        for graph in model.subgraphs
+        for op in graph.operators or []
+        if graph.tensors[op.outputs[0]].type == schema.TensorType.FLOAT32
+    }
+    return sorted(found - {"DEQUANTIZE"})
+
+
 def _record(tensor: Any, dtype: str, data: np.ndarray, densified: bool) -> TensorRecord:
     shape = tuple(int(size) for size in (() if tensor.shape is None else tensor.shape))
     elements = math.prod(shape)

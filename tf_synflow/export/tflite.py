@@ -2,22 +2,28 @@
 
 import importlib.metadata
 import os
-import pathlib
 import platform
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-import numpy as np
+import zstandard
 
 from tf_synflow import compat, errors, files, progress
-from tf_synflow.export.convert import convert
+from tf_synflow.export import arguments
+from tf_synflow.export import samples as sample_data
+from tf_synflow.export.convert import Quantize, convert
+from tf_synflow.export.encode import encode
 from tf_synflow.export.prepare import prepared
 from tf_synflow.export.probes import probes
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.tensors import read_tensors
-from tf_synflow.export.verify import FLOAT32_TOLERANCE, Agreement, verify
+from tf_synflow.export.targets import Encoding, Target, Weight, best
+from tf_synflow.export.tensors import float_ops, read_tensors
+from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
+
+_COMPARED = 64
+"""How many of the representative samples an int8 file is compared on."""
 
 
 def export_tflite(
@@ -25,33 +31,52 @@ def export_tflite(
     path: str | os.PathLike,
     *,
     sparse: Literal["auto"] | bool = "auto",
+    quantize: Quantize = None,
+    target: Target = "cpu-x86",
+    shrink: bool = True,
+    representative_data: Any = None,
     batch_size: int | None | Literal["auto"] = "auto",
     samples: Any = None,
     seed: int = 0,
     tolerance: float | None = None,
     verbose: bool | str = "auto",
 ) -> ExportReport:
-    """Writes a float32 TFLite file, after it has been run and compared with the model.
+    """Writes a TFLite file, after it has been run and compared with the model.
 
-    The bytes are converted in memory, run in ai-edge-litert with its default delegate on zeros,
-    ones, random inputs and `samples`, and compared with the Keras model's inference outputs. Only
-    then is the file written, at once or not at all: a failed export leaves what was at `path`.
+    The model is converted in memory, each weight encoded as suits the target, and the bytes are run
+    in ai-edge-litert (Interpreter and CompiledModel) and tf.lite, with their default delegates, on
+    zeros, ones, random inputs and `samples`; the outputs are compared with those of the Keras
+    model. A sparse file is also compared with the dense file of the same format, far more closely.
+    Only then is the file written, at once or not at all: a failed export leaves what was at `path`.
 
     Args:
       model: a built tf_keras or Keras 3 model: Sequential, Functional or nested; a model that is
           still wrapped for pruning is stripped first, and one that was trained in mixed
           precision is exported, and compared, in float32. The model itself is not changed.
       path: the file to write; its folder must exist. An older file there is replaced.
-      sparse: True encodes sparsely what the converter can (constants with 30 % zeros or more);
-          False nothing; "auto" takes the smaller of the two files, and the dense one where the
-          sparse one does not compute the same.
+      sparse: "auto" encodes a weight sparsely where that makes it faster on the target, or smaller
+          and no slower, and falls back to dense where the sparse file does not compute the same;
+          True takes the smallest encoding of each; False leaves all dense.
+      quantize: None for float32; "float16" halves the constants, which are unpacked to float32 at
+          load; "dynamic" stores the larger weights in int8 and quantizes activations as they come;
+          "int8" computes in int8 wherever TFLite can, with float32 inputs and outputs, and needs
+          `representative_data`.
+      target: where the file shall run: "cpu-x86", "cpu-arm", "wasm" or "microcontroller". The last
+          has no sparse kernels: all is dense.
+      shrink: remove channels and units first through which nothing flows (`tf_synflow.shrink`);
+          the file is compared with the model as it was.
+      representative_data: for "int8", a few hundred real inputs: an array, a list of arrays for
+          several inputs, a dictionary by input name, or a tf.data.Dataset or other iterable of
+          batches (of which a tuple's first entry is the inputs). At most 1,024 samples are used.
+          A model after TFMOT's quantization-aware training knows its ranges and takes none.
       batch_size: the batch in the file: a number, None for any, or "auto": any where the
           converter can, else 1.
       samples: real inputs to compare on as well: an array with the samples along its first axis;
-          for several inputs a list of such arrays, or a dictionary by input name.
+          for several inputs a list of such arrays, or a dictionary by input name. An int8 file is
+          compared on these and the representative ones alone: it is right in their range only.
       seed: of the random inputs.
-      tolerance: largest accepted difference, relative to the largest magnitude of each output;
-          1e-4 by default.
+      tolerance: largest accepted difference, relative to the largest magnitude of each output; by
+          default what the number format allows: `export.verify.TOLERANCES`.
       verbose: True, False or "auto": a progress bar on what takes over two seconds.
 
     Returns:
@@ -59,119 +84,130 @@ def export_tflite(
 
     Raises:
       ExportError: the model cannot be converted; the file gives NaN or differs from the model;
-          `sparse=True` and nothing in the model could be encoded.
+          `sparse=True` and nothing in the model can be encoded.
       OutputError: the file cannot be written.
       ModelError: not a Keras model, not built, or inputs that TFLite cannot take.
-      DataError: `samples` do not fit the model's inputs.
+      DataError: `samples` or `representative_data` do not fit the model's inputs, or the latter is
+          missing.
+      UnknownNameError: another `quantize`, `target` or `sparse`.
 
     Example:
       >>> report = tf_synflow.export_tflite(pruned, "model.tflite")
       >>> print(report)
+      >>> tf_synflow.export_tflite(
+      ...     pruned, "int8.tflite", quantize="int8", representative_data=x_train[:500])
     """
-    path = _checked_path(path)
-    tolerance = _checked_tolerance(tolerance)
-    if sparse != "auto" and not isinstance(sparse, bool):
-        raise errors.UnknownNameError("sparse", sparse, ("auto", "True", "False"))
+    arguments.check_names(sparse, quantize, target)
+    path = arguments.checked_path(path)
+    tolerance = arguments.checked_tolerance(tolerance, quantize)
     with progress.bar(
-        total=2, desc="exporting", unit="step", verbose=verbose, leave=False
+        total=3, desc="exporting", unit="step", verbose=verbose, leave=False
     ) as steps:
-        plain, notes = prepared(model)
-        signature = Signature(plain)
-        converted = convert(signature, _checked_batch(batch_size, signature))
+        reference, plain, notes = prepared(model, shrink)
+        signature = Signature(reference)
+        known = arguments.representative(signature, quantize, representative_data)
+        dense, found_batch = convert(
+            Signature(plain, [item.name for item in signature.inputs]),
+            arguments.checked_batch(batch_size, signature),
+            quantize=quantize,
+            representative=known,
+        )
         steps.update()
-        if (
-            converted.batch_size == 1
-            and signature.inputs[0].shape[0] is None
-            and batch_size == "auto"
-        ):
+        if found_batch == 1 and signature.inputs[0].shape[0] is None and batch_size == "auto":
             notes.append("batch size fixed at 1: the converter cannot leave it free here")
+        if quantize == "int8" and (ops := float_ops(dense)):
+            notes.append(f"computed in float, for want of an int8 kernel: {', '.join(ops)}")
+        reasons: dict[str, str] = {}
+        encoded = encode(dense, _chooser(target, sparse is True, reasons))
+        steps.update()
+        batches = list(
+            probes(signature, batch_size=found_batch, samples=samples, seed=seed)
+            if known is None
+            else _calibrated(signature, known, samples, found_batch)
+        )
 
         def verified(content: bytes) -> Agreement:
-            batches = probes(signature, batch_size=converted.batch_size, samples=samples, seed=seed)
+            if content is not dense:
+                check_same(content, dense, batches, SAME_FORMAT_TOLERANCES[quantize])
             return verify(content, signature, batches, tolerance)
 
-        encoding, agreement = _choose(converted.dense, converted.sparse, sparse, verified, notes)
+        content, agreement = _choose(dense, encoded, sparse, verified, reasons, notes)
         steps.update()
-    content = getattr(converted, encoding)
     report = ExportReport(
         path=str(path),
-        encoding=encoding,
+        quantize=quantize or "float32",
+        target=target,
+        encoding="dense" if content is dense else "sparse",
         file_bytes=len(content),
-        dense_bytes=len(converted.dense),
-        sparse_bytes=len(converted.sparse),
+        dense_bytes=len(dense),
+        sparse_bytes=len(encoded),
         zlib_bytes=len(zlib.compress(content, 9)),
-        batch_size=converted.batch_size,
+        zstd_bytes=len(zstandard.compress(content, 19)),
+        batch_size=found_batch,
         tensors=tuple(read_tensors(content)),
+        dense_because=reasons,
         agreement=agreement,
         notes=tuple(notes),
-        versions=_versions(plain),
+        versions=_versions(reference),
     )
     with files.whole(path) as temporary:
         temporary.write_bytes(content)
     return report
 
 
+def _chooser(
+    target: Target, everything: bool, reasons: dict[str, str]
+) -> Callable[[Weight], Encoding]:
+    """Chooses the encoding of a weight, and notes why one with many zeros stays dense."""
+
+    def choose(weight: Weight) -> Encoding:
+        encoding, reason = best(weight, target, everything)
+        if encoding == "dense" and weight.has_many_zeros:
+            reasons[weight.name] = reason
+        return encoding
+
+    return choose
+
+
+def _calibrated(
+    signature: Signature, known: sample_data.Batch, samples: Any, batch_size: int | None
+) -> Iterator[tuple[str, sample_data.Batch]]:
+    """What an int8 file is compared on: inputs in the range that it was made for."""
+    size = batch_size or 8
+    few = {name: array[:_COMPARED] for name, array in known.items()}
+    given = [("representative", few)]
+    if samples is not None:
+        given.append(("sample", sample_data.by_name(signature.inputs, samples, "samples")))
+    for kind, arrays in given:
+        for batch in sample_data.in_batches(arrays, size, whole=batch_size is not None):
+            yield kind, batch
+
+
 def _choose(
     dense: bytes,
-    sparse_encoded: bytes,
+    encoded: bytes,
     sparse: Literal["auto"] | bool,
     verified: Callable[[bytes], Agreement],
+    reasons: dict[str, str],
     notes: list[str],
-) -> tuple[Literal["dense", "sparse"], Agreement]:
+) -> tuple[bytes, Agreement]:
     """Which of the two files to write, and how it agrees with the model."""
-    if sparse is False:
-        return "dense", verified(dense)
     if sparse is True:
-        tensors = read_tensors(sparse_encoded)
-        if all(tensor.encoding == "dense" for tensor in tensors):
-            most = max((t.zeros / t.elements for t in tensors if t.is_weight), default=0.0)
+        if encoded is dense:
+            why = "; ".join(sorted(set(reasons.values()))) or "no weight has 30 % zeros"
             raise errors.ExportError(
-                f"sparse=True, and no tensor was encoded: the emptiest has {most:.1%} zeros; "
-                "expected a kernel of rank 2 or 4 with at least 30 %. Prune the model first, or "
+                f"sparse=True, and no tensor can be encoded: {why}. Expected a kernel of a "
+                "convolution or dense layer with at least 30 % zeros, in a number format and for a "
+                "target that run it right. Prune the model first, change quantize or target, or "
                 "use sparse='auto', which falls back to dense."
             )
-        return "sparse", verified(sparse_encoded)
-    if len(sparse_encoded) < len(dense):
+        return encoded, verified(encoded)
+    if sparse == "auto" and encoded is not dense:
         try:
-            return "sparse", verified(sparse_encoded)
+            return encoded, verified(encoded)
         except errors.ExportError as error:
             notes.append(f"stored dense, for the sparse file was wrong ({error})")
-    return "dense", verified(dense)
-
-
-def _checked_path(path: str | os.PathLike) -> pathlib.Path:
-    """The path, found wanting before the minutes of a conversion rather than after them."""
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise errors.OutputError(f"{path} is a folder; expected a file to write.")
-    if not path.parent.is_dir():
-        raise errors.OutputError(f"{path.parent} is no folder; expected one: create it first.")
-    if not os.access(path.parent, os.W_OK):
-        raise errors.OutputError(f"{path.parent} is not writable; expected a folder that is.")
-    return path
-
-
-def _checked_tolerance(tolerance: float | None) -> float:
-    if tolerance is None:
-        return FLOAT32_TOLERANCE
-    if not 0 <= tolerance < np.inf:
-        raise errors.QuantityError(f"tolerance is {tolerance}; expected a number of at least 0.")
-    return float(tolerance)
-
-
-def _checked_batch(batch_size: Any, signature: Signature) -> int | None | Literal["auto"]:
-    fixed = signature.inputs[0].shape[0]
-    if batch_size in ("auto", None):
-        return fixed or batch_size
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
-        raise errors.QuantityError(
-            f"batch_size is {batch_size!r}; expected a whole number of at least 1, None or 'auto'."
-        )
-    if fixed not in (None, batch_size):
-        raise errors.QuantityError(
-            f"batch_size is {batch_size}; expected {fixed}, to which the model's input is fixed."
-        )
-    return batch_size
+    return dense, verified(dense)
 
 
 def _versions(model: Any) -> dict[str, str]:

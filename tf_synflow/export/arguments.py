@@ -1,0 +1,83 @@
+"""The arguments of export_tflite, found wanting before the minutes of a conversion."""
+
+import os
+import pathlib
+from typing import Any, Literal
+
+import numpy as np
+
+from tf_synflow import errors
+from tf_synflow.export import samples, targets
+from tf_synflow.export.convert import QUANTIZATIONS, Quantize
+from tf_synflow.export.signature import Signature
+from tf_synflow.export.verify import TOLERANCES
+from tf_synflow.flow.weights import layers_of
+
+
+def check_names(sparse: Any, quantize: Any, target: Any) -> None:
+    """`UnknownNameError` for a value that is none of those documented."""
+    if sparse != "auto" and not isinstance(sparse, bool):
+        raise errors.UnknownNameError("sparse", sparse, ("auto", "True", "False"))
+    if quantize not in QUANTIZATIONS:
+        raise errors.UnknownNameError("quantize", quantize, map(str, QUANTIZATIONS))
+    if target not in targets.TARGETS:
+        raise errors.UnknownNameError("target", target, targets.TARGETS)
+
+
+def representative(signature: Signature, quantize: Quantize, data: Any) -> samples.Batch | None:
+    """The calibration data of an int8 export, checked; None where no ranges are to be measured."""
+    knows_ranges = any(_is_quantization_aware(layer) for _, layer in layers_of(signature.model))
+    if quantize == "int8" and not knows_ranges:
+        return samples.representative(signature.inputs, data)
+    if data is not None:
+        why = "a model that learnt its ranges" if knows_ranges else f"quantize={quantize!r}"
+        raise errors.DataError(
+            f"representative_data was given with {why}, where no ranges are measured; expected it "
+            "with quantize='int8' only, and not after quantization-aware training. Pass samples= "
+            "to compare on real inputs."
+        )
+    return None
+
+
+def _is_quantization_aware(layer: Any) -> bool:
+    """Whether TFMOT's quantization-aware training put it there."""
+    return any(
+        base.__name__ in ("QuantizeWrapper", "QuantizeLayer") for base in type(layer).__mro__
+    )
+
+
+def checked_path(path: str | os.PathLike) -> pathlib.Path:
+    """The path, if a file can be written there."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise errors.OutputError(f"{path} is a folder; expected a file to write.")
+    if not path.parent.is_dir():
+        raise errors.OutputError(f"{path.parent} is no folder; expected one: create it first.")
+    if not os.access(path.parent, os.W_OK):
+        raise errors.OutputError(f"{path.parent} is not writable; expected a folder that is.")
+    return path
+
+
+def checked_tolerance(tolerance: float | None, quantize: Quantize) -> float:
+    """The largest accepted difference: the one given, or that of the number format."""
+    if tolerance is None:
+        return TOLERANCES[quantize]
+    if not 0 <= tolerance < np.inf:
+        raise errors.QuantityError(f"tolerance is {tolerance}; expected a number of at least 0.")
+    return float(tolerance)
+
+
+def checked_batch(batch_size: Any, signature: Signature) -> int | None | Literal["auto"]:
+    """The batch to convert with: the one that the model fixes, or what was asked for."""
+    fixed = signature.inputs[0].shape[0]
+    if batch_size in ("auto", None):
+        return fixed or batch_size
+    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+        raise errors.QuantityError(
+            f"batch_size is {batch_size!r}; expected a whole number of at least 1, None or 'auto'."
+        )
+    if fixed not in (None, batch_size):
+        raise errors.QuantityError(
+            f"batch_size is {batch_size}; expected {fixed}, to which the model's input is fixed."
+        )
+    return batch_size

@@ -1,0 +1,130 @@
+"""Real inputs that a user gives: to compare on, and to calibrate int8 with."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from tf_synflow import errors
+from tf_synflow.export.signature import Input
+
+Batch = dict[str, np.ndarray]
+"""Arrays by input name; the first axis counts the samples."""
+
+MOST_REPRESENTATIVE = 1024
+"""How many samples calibrate at most: the ranges settle after a few hundred."""
+
+
+def by_name(inputs: tuple[Input, ...], samples: Any, what: str) -> Batch:
+    """Samples as arrays by input name, checked.
+
+    Args:
+      inputs: those of the model.
+      samples: an array for a single input, a list of arrays in the order of the inputs, or a
+        dictionary by input name; the first axis counts the samples.
+      what: the name of the argument, for the errors.
+
+    Raises:
+      DataError: names, numbers or shapes that do not fit, no samples at all, NaN or infinity.
+    """
+    names = [item.name for item in inputs]
+    if not isinstance(samples, Mapping):
+        listed = [samples] if len(inputs) == 1 and not _is_list_of_one(samples) else list(samples)
+        if len(listed) != len(names):
+            raise errors.DataError(
+                f"{what} holds {len(listed)} arrays; expected one for each input: {names}."
+            )
+        samples = dict(zip(names, listed, strict=True))
+    if set(samples) != set(names):
+        raise errors.DataError(f"{what} names {sorted(samples)}; expected the inputs {names}.")
+    arrays = {item.name: _checked(item, samples[item.name], what) for item in inputs}
+    if len({len(array) for array in arrays.values()}) != 1:
+        counts = {name: len(array) for name, array in arrays.items()}
+        raise errors.DataError(f"{what} differ in number: {counts}; expected as many of each.")
+    return arrays
+
+
+def representative(inputs: tuple[Input, ...], data: Any) -> Batch:
+    """Calibration data as arrays by input name, checked; at most `MOST_REPRESENTATIVE` samples.
+
+    Args:
+      inputs: those of the model.
+      data: as in `by_name`; or a tf.data.Dataset, a generator or another iterable of batches, each
+        an array, a list or a dictionary as there, or a tuple of those and labels, as `fit` takes
+        them.
+
+    Raises:
+      DataError: as in `by_name`, or nothing was given.
+    """
+    what = "representative_data"
+    if data is None:
+        raise errors.DataError(
+            f"{what} is missing; expected a few hundred real inputs, prepared as in training, from "
+            "which the range of every activation is measured: representative_data=x_train[:500], a "
+            "list or dictionary of arrays for several inputs, or a tf.data.Dataset of batches."
+        )
+    if isinstance(data, Mapping | list | tuple | np.ndarray) or hasattr(data, "shape"):
+        return _first(by_name(inputs, data, what))
+    if not isinstance(data, Iterable):
+        raise errors.DataError(
+            f"{what} is a {type(data).__name__}; expected an array, a list or dictionary of "
+            "arrays, or an iterable of batches."
+        )
+    batches, count = [], 0
+    for item in data:
+        batch = by_name(inputs, item[0] if isinstance(item, tuple) else item, what)
+        batches.append(batch)
+        count += len(next(iter(batch.values())))
+        if count >= MOST_REPRESENTATIVE:
+            break
+    if not batches:
+        raise errors.DataError(f"{what} yields no batch; expected at least one.")
+    try:
+        joined = {i.name: np.concatenate([batch[i.name] for batch in batches]) for i in inputs}
+    except ValueError as error:
+        raise errors.DataError(
+            f"{what} yields samples of several shapes ({error}); expected one shape."
+        ) from error
+    return _first(joined)
+
+
+def in_batches(given: Batch, size: int, whole: bool = True) -> Iterator[Batch]:
+    """The samples in batches of `size`; with `whole` the last is filled up by repetition."""
+    count = len(next(iter(given.values())))
+    for start in range(0, count, size):
+        chosen = np.arange(start, min(start + size, count))
+        if whole:
+            chosen = np.resize(chosen, size)
+        yield {name: array[chosen] for name, array in given.items()}
+
+
+def _first(given: Batch) -> Batch:
+    return {name: array[:MOST_REPRESENTATIVE] for name, array in given.items()}
+
+
+def _is_list_of_one(samples: Any) -> bool:
+    return isinstance(samples, list | tuple) and len(samples) == 1
+
+
+def _checked(item: Input, values: Any, what: str) -> np.ndarray:
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise errors.DataError(
+            f"{what} for input {item.name!r}: {error}; expected one array."
+        ) from error
+    fits = array.ndim == len(item.shape) and all(
+        want is None or want == got
+        for want, got in zip(item.shape[1:], array.shape[1:], strict=True)
+    )
+    if not fits or not len(array):
+        raise errors.DataError(
+            f"{what} for input {item.name!r} have shape {array.shape}; expected at least one of "
+            f"shape {item.shape[1:]}, counted along a first axis."
+        )
+    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+        raise errors.DataError(
+            f"{what} for input {item.name!r} are {array.dtype} or not finite; expected finite "
+            f"numbers of {item.dtype}."
+        )
+    return array.astype(item.dtype)

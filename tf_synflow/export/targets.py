@@ -1,0 +1,150 @@
+"""What each target can use: the encodings of a weight that are computed right, and the best.
+
+The costs are times of FULLY_CONNECTED in ai-edge-litert 2.3 on x86-64, one input row, one thread,
+per stored value and relative to the dense kernel per element: docs/export.md. They decide only
+between encodings that are all right.
+"""
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import zstandard
+
+from tf_synflow.export import layout
+
+Target = Literal["cpu-x86", "cpu-arm", "wasm", "microcontroller"]
+TARGETS = ("cpu-x86", "cpu-arm", "wasm", "microcontroller")
+
+Encoding = Literal["dense", "csr", "rows", "block 1x4", "block 1x16"]
+
+_COST = {"rows": 8.0, "block 1x4": 2.8, "block 1x16": 13.0}
+# From two rows on the dense kernel reads a weight once for several products.
+_COST_OF_MANY_ROWS = 4.0
+_NEEDS_BLOCKS = (
+    "the default delegate fails on an int8 dense layer behind DENSIFY, and its zeros do not fill "
+    "blocks of 1x16, for which there is a kernel"
+)
+_KERNELS = (("CONV_2D", 1), ("DEPTHWISE_CONV_2D", 1), ("FULLY_CONNECTED", 1))
+# The delegate leaves these to TFLite, and then unpacks no float16 for them: NaN.
+_IN_FLOAT32 = (("TRANSPOSE_CONV", 1), ("GATHER", 0))
+
+
+@dataclasses.dataclass(frozen=True)
+class Weight:
+    """A constant of a file, with what there is to know to choose its encoding.
+
+    Attributes:
+      name: as in the file.
+      values: as stored.
+      uses: of each op that takes it, if need be unpacked from float16: the op's name, at which
+        place, and the type of the activations (input 0) that it is applied to.
+      many_rows: an op multiplies it with several rows even for a single input.
+      overhead: bytes that a DENSIFY op and its tensor take in the file.
+    """
+
+    name: str
+    values: np.ndarray
+    uses: tuple[tuple[str, int, str], ...]
+    many_rows: bool
+    overhead: int
+
+    @property
+    def dtype(self) -> str:
+        """`float32`, `float16` or `int8`."""
+        return self.values.dtype.name
+
+    @property
+    def is_dense_layers(self) -> bool:
+        """Only FULLY_CONNECTED takes it, as its weights, and as it is stored."""
+        ops = {op for op, _, _ in self.uses}
+        return ops == {"FULLY_CONNECTED"} and self.dtype != "float16"
+
+    @property
+    def has_many_zeros(self) -> bool:
+        """Of rank 2 or more, at least 30 %: one would expect a sparse encoding."""
+        return self.values.ndim > 1 and np.count_nonzero(self.values) <= 0.7 * self.values.size
+
+    @property
+    def is_hybrid(self) -> bool:
+        """Quantized, and applied to float activations: what `dynamic` makes."""
+        return self.dtype == "int8" and any(kind != "int8" for _, _, kind in self.uses)
+
+
+def sparse_encodings(weight: Weight, target: Target) -> tuple[tuple[Encoding, ...], str]:
+    """The sparse encodings that the runtimes compute right, and why others are not.
+
+    Returns:
+      The encodings, and what keeps others out.
+    """
+    if target == "microcontroller":
+        return (), "tflite-micro has no DENSIFY and no sparse kernels"
+    known = _KERNELS + (_IN_FLOAT32 if weight.dtype == "float32" else ())
+    if weight.values.ndim not in (2, 4) or any((op, at) not in known for op, at, _ in weight.uses):
+        ops = " and ".join(sorted({op for op, _, _ in weight.uses}))
+        return (), f"{ops} in {weight.dtype} does not take a sparse weight"
+    if weight.is_hybrid:
+        return (), "the default delegate cannot take a sparse int8 weight with float activations"
+    if weight.is_dense_layers:
+        if weight.dtype == "float32":
+            return ("csr", "rows", *_if_divides(weight, 4)), ""
+        return _if_divides(weight, 16), _NEEDS_BLOCKS
+    return ("csr",), ""
+
+
+def best(weight: Weight, target: Target, everything: bool) -> tuple[Encoding, str]:
+    """The encoding to use for a weight.
+
+    Args:
+      weight: what is known of it.
+      target: where it shall run.
+      everything: encode sparsely whatever becomes smaller, also where that costs speed or, in
+        int8, the bytes of a compressed download; otherwise only where it costs neither.
+
+    Returns:
+      The encoding, the fastest and then the smallest, and why it is dense where it is.
+    """
+    possible, reason = sparse_encodings(weight, target)
+    sizes = {name: encoded(weight.values, name).nbytes for name in possible}
+    limit = weight.values.nbytes - weight.overhead
+    times = {name: _time(weight, name) for name, size in sizes.items() if size < limit}
+    if not times:
+        return "dense", reason or "sparse encoding does not make it smaller"
+    if not everything:
+        times = {name: time for name, time in times.items() if time <= 1}
+        if weight.dtype == "int8" and "csr" in times and not _compresses_better(weight.values):
+            del times["csr"]
+            reason = "with its indices a download would be larger than with its zeros"
+    if not times:
+        return "dense", reason or "the dense kernel is faster"
+    return min(times, key=lambda name: (times[name], sizes[name])), ""
+
+
+def encoded(values: np.ndarray, encoding: Encoding) -> layout.Layout:
+    """The layout of values in a sparse encoding."""
+    if encoding == "csr":
+        return layout.smallest(values)
+    if encoding == "rows":
+        return layout.rows(values)
+    return layout.blocks(values, int(encoding.split("x")[1]))
+
+
+def _if_divides(weight: Weight, width: int) -> tuple[Encoding, ...]:
+    return (f"block 1x{width}",) if weight.values.shape[1] % width == 0 else ()
+
+
+def _compresses_better(values: np.ndarray) -> bool:
+    """Whether values and indices take less after zstd than the dense values."""
+    packed = encoded(values, "csr")
+    indices = [numbers for axis in packed.axes if not isinstance(axis, int) for numbers in axis]
+    sparse = b"".join(numbers.tobytes() for numbers in (packed.values, *indices))
+    return len(zstandard.compress(sparse, 9)) < len(zstandard.compress(values.tobytes(), 9))
+
+
+def _time(weight: Weight, encoding: Encoding) -> float:
+    """Estimated time relative to dense."""
+    if encoding == "csr":
+        return 1.0
+    width = 1 if encoding == "rows" else int(encoding.split("x")[1])
+    rows = _COST_OF_MANY_ROWS if weight.many_rows else 1.0
+    return layout.filled(weight.values, width) * _COST[encoding] * rows

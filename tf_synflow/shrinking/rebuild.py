@@ -1,0 +1,165 @@
+"""A surveyed network made again from the units that stay."""
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_synflow import compat
+from tf_synflow.flow import graph, weights
+from tf_synflow.inject import clone
+from tf_synflow.masks.masks import Masks
+from tf_synflow.shrinking import rules
+from tf_synflow.shrinking.liveness import Kept
+from tf_synflow.shrinking.survey import Survey
+
+# Stands for a tensor of which no unit is left.
+_GONE = object()
+
+
+class Rebuild:
+    """The layers of a network, each made again once, without the units that go.
+
+    Args:
+      survey: of the network.
+      kept: the units that stay.
+    """
+
+    def __init__(self, survey: Survey, kept: Kept):
+        self._survey, self._kept = survey, kept
+        self._made: dict[int, Any] = {}
+        self._pairs: list[tuple[Any, Any]] = []
+        self._constants = self._folded()
+
+    def model(self, model: Any) -> Any:
+        """The model made again, with the values of its weights."""
+        made = self._model(model)
+        for old, new in self._pairs:
+            self._copy_values(old, new)
+        return made
+
+    def cut_masks(self, model: Any, made: Any, masks: Masks) -> dict[str, np.ndarray]:
+        """The masks of a model, cut to the weights that are left of it."""
+        names = weights.all_weights(made)
+        variables = {name: weight.variable for name, weight in weights.all_weights(model).items()}
+        return {n: self._cut(variables[n], mask) for n, mask in masks.items() if n in names}
+
+    def _model(self, model: Any) -> Any:
+        module = compat.keras_of(model)
+        inputs = [
+            self._input(tensor, ids)
+            for tensor, ids in zip(model.inputs, self._survey.inputs[id(model)], strict=True)
+        ]
+        same_class = clone.is_replayable(model)
+        if isinstance(model, module.Sequential):
+            cls = type(model) if same_class else module.Sequential
+            made = cls([inputs[0], *map(self._layer, model.layers)], name=model.name)
+        else:
+            outputs = graph.run(model, inputs, self._apply, nested=False)
+            cls = type(model) if same_class else module.Model
+            made = cls(
+                graph.nested(model, "inputs", inputs),
+                graph.nested(model, "outputs", outputs),
+                name=model.name,
+            )
+        made.trainable = model.trainable
+        return made
+
+    def _input(self, tensor: Any, ids: np.ndarray) -> Any:
+        layer = tensor._keras_history[0]
+        config = layer.get_config()
+        if self._kept.count(ids) < len(ids):
+            key = "batch_shape" if "batch_shape" in config else "batch_input_shape"
+            config[key] = (*config[key][:-1], self._kept.count(ids))
+        return type(layer).from_config(config).output
+
+    def _apply(self, layer: Any, _: str, args: tuple, kwargs: dict) -> Any:
+        flat = tf.nest.flatten((args, kwargs))
+        tensors = [i for i, leaf in enumerate(flat) if leaf is _GONE or _is_tensor(leaf)]
+        if rules.is_concatenation(layer):
+            less = {i for i in tensors if flat[i] is _GONE}
+        else:
+            dropped = self._survey.dropped(id(layer)) or [False] * len(tensors)
+            less = {i for i, drop in zip(tensors, dropped, strict=True) if drop}
+        rest = [flat[i] for i in tensors if i not in less]
+        outputs = self._survey.outputs[id(layer)]
+        if self._is_gone(layer, outputs) or any(t is _GONE for t in rest) or (less and not rest):
+            return [_GONE] * len(outputs)
+        if less and len(rest) == 1:
+            return rest
+        if less:
+            flat = [_GONE if i in less else leaf for i, leaf in enumerate(flat)]
+            args, kwargs = _without_gone(tf.nest.pack_sequence_as((args, kwargs), flat))
+        return self._layer(layer)(*args, **kwargs)
+
+    def _is_gone(self, layer: Any, outputs: list[np.ndarray]) -> bool:
+        """Whether nothing is left of what a layer or model makes."""
+        makes = id(layer) in self._survey.produced or id(layer) in self._survey.inputs
+        return makes and not any(self._kept.count(ids) for ids in outputs)
+
+    def _layer(self, layer: Any) -> Any:
+        if id(layer) not in self._made:
+            self._made[id(layer)] = self._make(layer)
+        return self._made[id(layer)]
+
+    def _make(self, layer: Any) -> Any:
+        if hasattr(layer, "layers") and graph.is_graph(layer):
+            return self._model(layer)
+        if not isinstance(layer, compat.keras_of(layer).layers.Layer):  # an op of Keras 3
+            return layer
+        made = self._changed(layer) or clone.remake(layer)
+        self._pairs.append((layer, made))
+        return made
+
+    def _changed(self, layer: Any) -> Any:
+        """The layer with another configuration; None where it keeps its own."""
+        change, constants = self._survey.changes.get(id(layer)), self._constants.get(id(layer))
+        if change is None and constants is None:
+            return None
+        config = layer.get_config()
+        config.pop("batch_input_shape", None)
+        if change is not None:
+            change(config, self._kept.count)
+        if constants is not None:
+            config["use_bias"] = True
+        return type(layer).from_config(config)
+
+    def _copy_values(self, layer: Any, made: Any) -> None:
+        values = [self._cut(variable, variable.numpy()) for variable in layer.weights]
+        constants = self._constants.get(id(layer))
+        if constants is not None and layer.use_bias:
+            values[1] = (values[1].astype(np.float64) + constants).astype(values[1].dtype)
+        elif constants is not None:
+            values.append(constants.astype(values[0].dtype))
+        clone.copy_state(layer, made, values)
+
+    def _cut(self, variable: Any, value: Any) -> np.ndarray:
+        for axis, ids in self._survey.axes.get(id(variable), {}).items():
+            value = np.take(value, self._kept.positions(ids), axis=axis)
+        return value
+
+    def _folded(self) -> dict[int, np.ndarray]:
+        """By id of a layer, what constants that go add to the bias of the units that stay."""
+        found = {}
+        for link in self._survey.links:
+            constants = link.source.constants
+            gone = (constants != 0) & ~self._kept.of_unit[link.source.ids]
+            stay = self._kept.positions(link.targets)
+            if link.rows is not None and gone.any() and len(stay):
+                added = constants[gone] @ link.rows(gone)[:, stay]
+                if added.any():
+                    found[id(link.layer)] = added
+        return found
+
+
+def _is_tensor(leaf: Any) -> bool:
+    return hasattr(leaf, "_keras_history")
+
+
+def _without_gone(structure: Any) -> Any:
+    """Arguments of a call, the lists among them without the tensors that are gone."""
+    if isinstance(structure, dict):
+        return {key: _without_gone(value) for key, value in structure.items()}
+    if isinstance(structure, (list, tuple)):
+        return type(structure)(_without_gone(v) for v in structure if v is not _GONE)
+    return structure
