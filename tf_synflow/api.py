@@ -1,11 +1,12 @@
 """The whole flow on one page: model → scores → masks → injected model."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tf_synflow import densities, errors, inject, quantities, rounds, scores, version
+from tf_synflow import budget, densities, errors, inject, quantities, rounds, scores, version
 from tf_synflow.flow import weights
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.weights import Prunable
@@ -32,6 +33,10 @@ def prune_at_init(
     allow_collapse: bool = False,
     structure: Structure = None,
     target: str | None = None,
+    target_bytes: float | None = None,
+    target_flops: float | None = None,
+    target_latency_ms: float | None = None,
+    export_options: Mapping[str, Any] | None = None,
 ) -> Any:
     """Prunes a Keras model at initialization, without data (Tanaka et al. 2020).
 
@@ -62,6 +67,11 @@ def prune_at_init(
         `"2:4"`, at most two of every four inputs; or a mapping from name patterns to these.
       target: prunes only what this runtime computes faster for its zeros, in the structure that
         it reads: `"cpu-x86"`, `"cpu-arm"`, `"wasm"` or `"microcontroller"`.
+      target_bytes: instead of a compression, the size of the file that `export_tflite` writes:
+        the lowest compression that meets it is searched for, by exporting, and printed.
+      target_flops: the same for the FLOPs of `summary`.
+      target_latency_ms: the same for one inference of the file, on this machine, one thread.
+      export_options: arguments of `export_tflite` for these files, `{"quantize": "float16"}`.
 
     Returns:
       A new, uncompiled model of the same Keras (of tf_keras with `wrapper="tfmot"`).
@@ -71,6 +81,7 @@ def prune_at_init(
       ModelError: a model that cannot be pruned as it is, or not yet wrapped.
       MaskError: the model is pruned already.
       LayerCollapseError: no flow is left from input to output.
+      BudgetError: no compression meets the budget; says the nearest.
       ScoreError, UnknownNameError: as their names say.
 
     Example:
@@ -80,19 +91,25 @@ def prune_at_init(
       >>> final = tf_synflow.strip_pruning(pruned)
     """
     prepared = inject.prepared(model, wrapper)
-    masks = compute_masks(
-        model,
-        compression,
-        scorer=scorer,
-        schedule=schedule,
-        scope=scope,
-        prunable=prunable,
-        seed=seed,
-        verbose=verbose,
-        input_shape=input_shape,
-        structure=structure,
-        target=target,
-    )
+    limits = {"bytes": target_bytes, "flops": target_flops, "latency_ms": target_latency_ms}
+    limits = {unit: limit for unit, limit in limits.items() if limit is not None}
+    arguments = {
+        "scorer": scorer,
+        "schedule": schedule,
+        "scope": scope,
+        "prunable": prunable,
+        "seed": seed,
+        "verbose": verbose,
+        "input_shape": input_shape,
+        "structure": structure,
+        "target": target,
+    }
+    if limits:
+        _check_one_budget(limits, compression, schedule)
+        options = {**({} if target is None else {"target": target}), **(export_options or {})}
+        masks = _within_budget(model, *limits.popitem(), arguments, options)
+    else:
+        masks = compute_masks(model, compression, **arguments)
     return _apply(model, prepared, masks, input_shape, allow_collapse)
 
 
@@ -239,6 +256,40 @@ def _apply(model: Any, prepared: Any, masks: Masks, input_shape: Any, allow_coll
             "allow_collapse=True.",
         )
     return inject.inject(prepared, masks)
+
+
+def _check_one_budget(limits: dict[str, float], compression: float, schedule: Any) -> None:
+    given = [f"target_{unit}={limit!r}" for unit, limit in limits.items()]
+    if compression is not quantities.DEFAULT_COMPRESSION:
+        given.append(f"compression={compression!r}")
+    if schedule is not None:
+        given.append(f"schedule={schedule!r}")
+    if len(given) > 1:
+        raise errors.QuantityError(
+            f"prune_at_init: received {' beside '.join(given)}; expected one of them, for each "
+            "decides how much goes."
+        )
+
+
+def _within_budget(
+    model: Any, unit: str, limit: float, arguments: dict[str, Any], options: Mapping[str, Any]
+) -> Masks:
+    """The masks of the lowest compression that meets a budget."""
+    amount_of = budget.amount_of(unit, options)
+    meets: list[Masks] = []
+
+    def amount_at(compression: float) -> float:
+        masks = compute_masks(model, compression, **arguments)
+        amount = amount_of(apply_masks(model, masks, input_shape=arguments["input_shape"]))
+        if amount <= limit:
+            meets[:] = [masks]
+        return amount
+
+    highest = Network(model, arguments["prunable"], arguments["input_shape"]).maximal_compression
+    found = budget.search(unit, limit, amount_at, highest)
+    if arguments["verbose"]:
+        print(found)
+    return Masks(meets[0], {**meets[0].info, "budget": dataclasses.asdict(found)})
 
 
 def _for_target(

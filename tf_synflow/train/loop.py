@@ -102,11 +102,15 @@ def _run(config: TrainConfig, folder: RunFolder, workers: Workers, verbose: bool
     trained = _train(config, data, model, folder, workers, verbose)
     if not workers.is_chief:
         return None
-    exported = None
+    exported = exported_dense = None
     if config.export:
         samples, _ = next(iter(data.test_batches()))
         exported = tf_synflow.export_tflite(trained.model, folder.tflite, samples=samples.numpy())
-    report = Report.of(config, data, folder, summary, trained, dense, exported)
+        if dense is not None:
+            exported_dense = tf_synflow.export_tflite(
+                dense.model, folder.dense.tflite, samples=samples.numpy()
+            )
+    report = Report.of(config, data, folder, summary, trained, dense, exported, exported_dense)
     folder.write("report.json", json.dumps(report.to_dict(), indent=2) + "\n")
     folder.write("report.txt", str(report) + "\n")
     return report

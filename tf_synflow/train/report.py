@@ -24,8 +24,9 @@ class Report:
         trained: Any,
         dense: Any,
         exported: Any,
+        exported_dense: Any,
     ) -> "Report":
-        """Collects the report of a finished run; `summary`, `dense`, `exported` may be None."""
+        """Collects the report of a finished run; what was not asked for is None."""
         mean, deviation = data.normalisation
         values = {
             "config": config.__dict__,
@@ -40,6 +41,9 @@ class Report:
             values["masks"] = summary.to_dict()
         if exported is not None:
             values["export"] = exported.to_dict()
+            values["pruned" if summary else "dense"]["file_bytes"] = exported.file_bytes
+        if exported_dense is not None:
+            values["dense"]["file_bytes"] = exported_dense.file_bytes
         return cls(values, str(summary or ""), str(exported or ""))
 
     def to_dict(self) -> dict[str, Any]:
@@ -57,9 +61,8 @@ class Report:
             ("training, s", *(f"{self.values[n]['seconds']:.0f}" for n in networks)),
         ]
         if "export" in self.values:
-            file = self.values["export"]
-            sizes = {"dense": file["dense_bytes"], "pruned": file["file_bytes"]}
-            rows.append(("TFLite file, bytes", *(f"{sizes[name]:,}" for name in networks)))
+            sizes = (self.values[name]["file_bytes"] for name in networks)
+            rows.append(("TFLite file, bytes", *(f"{size:,}" for size in sizes)))
         parts = [
             f"{config['model']} on {config['data']}, {config['scorer']} "
             f"{config['compression']:g}x, {config['epochs']} epochs, seed {config['seed']}",

@@ -1,0 +1,119 @@
+"""Does pruning pay on the device? Dense and pruned files side by side, in one interleaved run.
+
+    python benchmarks/edge_speed.py
+    python benchmarks/edge_speed.py --models=mlp --seconds=5
+
+- `vgg16_bn` (32x32): SynFlow at 100x and 1000x, dead channels removed (`shrink=True`), float32 and
+  int8, against the dense float32 file;
+- `mlp` (784-2048-2048-2048-10): SynFlow over blocks of 1x4 at 90 % and 95 % zeros, which
+  ai-edge-litert computes with a sparse kernel.
+
+Writes docs/results/edge_speed.csv and prints it. Every file is compared with its Keras model before
+it is timed. Ratios are medians over rounds in which all files take turns.
+"""
+
+import csv
+import os
+import pathlib
+import tempfile
+from collections.abc import Iterator
+from typing import Any
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import numpy as np
+import zstandard
+from absl import app, flags
+
+import tf_synflow
+from tf_synflow import compat
+from tf_synflow.train import models
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+_MODELS = flags.DEFINE_list("models", ["vgg16_bn", "mlp"], "Which networks.")
+_SECONDS = flags.DEFINE_float("seconds", 3, "Of timed running for each file.")
+_OUT = flags.DEFINE_string("out", str(ROOT / "docs" / "results" / "edge_speed.csv"), "The rows.")
+COLUMNS = (
+    "model what bytes zstd latency_ms low_ms high_ms times_faster load_ms peak_mb where".split()
+)
+
+# What a file is called, its model, and the arguments of export_tflite.
+File = tuple[str, Any, dict[str, Any]]
+
+
+def vgg16_bn() -> Iterator[File]:
+    keras = compat.keras()
+    dense = models.build("vgg16_bn", input_shape=(32, 32, 3), num_classes=10, keras=keras)
+    images = np.random.default_rng(0).standard_normal((64, 32, 32, 3)).astype(np.float32)
+    int8 = {"quantize": "int8", "representative_data": images}
+    yield "dense float32", dense, {"shrink": False, "sparse": False}
+    yield "dense int8", dense, {"shrink": False, "sparse": False, **int8}
+    for compression in (100, 1000):
+        pruned = tf_synflow.prune_at_init(dense, compression)
+        yield f"{compression}x float32", pruned, {}
+        yield f"{compression}x int8", pruned, int8
+
+
+def mlp() -> Iterator[File]:
+    keras = compat.keras()
+    layers = [keras.layers.Dense(2048, activation="relu", name=f"d{i}") for i in range(3)]
+    dense = keras.Sequential([keras.Input((784,)), *layers, keras.layers.Dense(10, name="head")])
+    yield "dense float32", dense, {"shrink": False, "sparse": False}
+    for compression in (10, 20):
+        pruned = tf_synflow.prune_at_init(dense, compression, structure={"d*": "1x4"})
+        yield f"{compression}x in blocks of 1x4", pruned, {"shrink": False}
+        yield f"{compression}x in blocks of 1x4, shrunk", pruned, {}
+
+
+def rows_of(model: str, folder: pathlib.Path) -> list[dict[str, Any]]:
+    """Exports, measures; one row a file."""
+    paths = {}
+    for what, pruned, arguments in {"vgg16_bn": vgg16_bn, "mlp": mlp}[model]():
+        path = folder / f"{model} {what}.tflite"
+        report = tf_synflow.export_tflite(pruned, path, batch_size=1, **arguments)
+        print(f"{path.name}: {report.file_bytes:,} bytes", flush=True)
+        paths[what] = path
+    found = tf_synflow.benchmark(list(paths.values()), threads=[1], seconds=_SECONDS.value)
+    print(found)
+    rows = []
+    for what, path in paths.items():
+        one = found.of(path)
+        rows.append(
+            {
+                "model": model,
+                "what": what,
+                "bytes": path.stat().st_size,
+                "zstd": len(zstandard.compress(path.read_bytes(), 19)),
+                "latency_ms": f"{one.latency_ms:.4g}",
+                "low_ms": f"{one.latency_low_ms:.4g}",
+                "high_ms": f"{one.latency_high_ms:.4g}",
+                "times_faster": f"{one.times_faster:.2f}",
+                "load_ms": f"{one.load_ms:.3g}",
+                "peak_mb": "" if one.peak_bytes is None else f"{one.peak_bytes / 1e6:.1f}",
+                "where": f"{found.machine['processor']}, 1 thread; "
+                + ", ".join(f"{name} {version}" for name, version in found.versions.items()),
+            }
+        )
+    return rows
+
+
+def main(argv: list[str]) -> None:
+    """Measures the models that were asked for; the rows of others stay."""
+    del argv
+    out = pathlib.Path(_OUT.value)
+    rows = []
+    if out.exists():
+        with out.open(newline="") as file:
+            rows = [row for row in csv.DictReader(file) if row["model"] not in _MODELS.value]
+    for model in _MODELS.value:
+        with tempfile.TemporaryDirectory() as folder:
+            rows += rows_of(model, pathlib.Path(folder))
+    with out.open("w", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    print(out.read_text())
+
+
+if __name__ == "__main__":
+    app.run(main)

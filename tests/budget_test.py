@@ -1,0 +1,114 @@
+"""Budgets: the search by itself, and models whose exported file and FLOPs meet one."""
+
+import math
+import re
+
+import pytest
+import tf_keras
+from hypothesis import given
+from hypothesis import strategies as st
+from small_models import KERASES, mlp, state
+
+import tf_synflow
+from tf_synflow import budget, errors
+
+each_keras = pytest.mark.parametrize("k", KERASES)
+
+
+@given(
+    overhead=st.floats(0, 100),
+    per_weight=st.floats(1e3, 1e6),
+    power=st.floats(0.3, 2),
+    share=st.floats(0.01, 1.5),
+)
+def test_search_meets_the_limit_closely(overhead, per_weight, power, share):
+    def amount(compression):
+        return overhead + per_weight * compression**-power
+
+    lowest, highest = amount(1e6), amount(1)
+    limit = lowest + share * (highest - lowest)
+    found = budget.search("flops", limit, amount, 1e6)
+    assert found.amount == amount(found.compression) <= limit
+    met = [compression for compression, value in found.tried if value <= limit]
+    assert found.compression == min(met)
+    if limit >= highest:
+        assert found.compression == 1
+    elif len(found.tried) < 12:
+        assert found.amount >= 0.98 * limit or amount(found.compression / 1.0201) > limit
+
+
+def test_search_stays_where_something_flows():
+    def amount(compression):
+        if compression > 300:
+            raise errors.LayerCollapseError("nothing flows")
+        return 1e6 / compression
+
+    assert budget.search("bytes", 4000, amount, 1e5).compression == pytest.approx(250, rel=0.03)
+    with pytest.raises(errors.BudgetError, match=r"received 3,000; expected at least 3,\d\d\d"):
+        budget.search("bytes", 3000, amount, 1e5)
+
+
+def test_search_gives_up_on_a_constant():
+    with pytest.raises(errors.BudgetError, match="expected at least 50 FLOPs"):
+        budget.search("flops", 49, lambda compression: 50, 1e4)
+
+
+@pytest.mark.parametrize("limit", [0, -1, math.nan, math.inf, True, "30kB"])
+def test_limits_that_are_none(limit):
+    with pytest.raises(errors.QuantityError, match="target_bytes.*number of bytes above 0"):
+        budget.search("bytes", limit, lambda compression: 1, 10)
+
+
+@each_keras
+def test_bytes_of_the_exported_file(k, tmp_path, capsys):
+    model = mlp(k, units=(64, 32, 4))
+    before = state(model)
+    pruned = tf_synflow.prune_at_init(model, target_bytes=7000)
+    masks = tf_synflow.masks_of(pruned)
+    final = tf_synflow.strip_pruning(pruned)
+    report = tf_synflow.export_tflite(final, tmp_path / "m.tflite", verbose=False)
+    assert 0.9 * 7000 < report.file_bytes <= 7000
+    said = re.search(r"compression (\S+) meets the budget: (\S+) of", capsys.readouterr().out)
+    assert float(said[1]) == pytest.approx(masks.compression, rel=1e-2)
+    assert said[2] == f"{report.file_bytes:,}"
+    assert state(model) == before
+
+
+@each_keras
+def test_flops_of_the_summary(k, capsys):
+    model = mlp(k, units=(64, 32, 4), use_bias=False)
+    pruned = tf_synflow.prune_at_init(model, target_flops=1000, verbose=False)
+    assert 970 <= tf_synflow.summary(pruned).flops <= 1000
+    assert not capsys.readouterr().out
+
+
+def test_latency_of_the_file():
+    model = mlp(tf_keras, units=(64, 32, 4))
+    pruned = tf_synflow.prune_at_init(model, target_latency_ms=1e3, verbose=False)
+    assert tf_synflow.masks_of(pruned).compression == 1
+    with pytest.raises(errors.BudgetError, match="target_latency_ms.*expected at least .* ms"):
+        tf_synflow.prune_at_init(model, target_latency_ms=1e-9, verbose=False)
+
+
+def test_a_number_format_for_the_file():
+    model = mlp(tf_keras, units=(64, 32, 4))
+    found = [
+        tf_synflow.masks_of(
+            tf_synflow.prune_at_init(model, target_bytes=7000, export_options=o, verbose=False)
+        ).compression
+        for o in ({}, {"quantize": "float16"})
+    ]
+    assert found[1] < found[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target_bytes": 1000, "compression": 10}, "target_bytes=1000 beside compression=10"),
+        ({"target_bytes": 1000, "target_flops": 5}, "target_bytes=1000 beside target_flops=5"),
+        ({"target_flops": 5, "export_options": {"quantize": "int8"}}, "export_options"),
+    ],
+)
+def test_contradictions(arguments, message):
+    with pytest.raises(errors.QuantityError, match=message):
+        tf_synflow.prune_at_init(mlp(tf_keras), **arguments)
