@@ -2,11 +2,15 @@
 
     python benchmarks/edge_speed.py
     python benchmarks/edge_speed.py --models=mlp --seconds=5
+    python benchmarks/edge_speed.py --models=mobilenet_v1 --keep=runs/edge
+    node benchmarks/wasm/benchmark.mjs runs/edge/mobilenet_v1*.tflite
 
 - `vgg16_bn` (32x32): SynFlow at 100x and 1000x, dead channels removed (`shrink=True`), float32 and
   int8, against the dense float32 file;
 - `mlp` (784-2048-2048-2048-10): SynFlow over blocks of 1x4 at 90 % and 95 % zeros, which
-  ai-edge-litert computes with a sparse kernel.
+  ai-edge-litert computes with a sparse kernel;
+- `mobilenet_v1` (224x224, shaped for XNNPACK): SynFlow on the 1x1 convolutions, 90 % zeros, for
+  WASM; on x86 with AVX it gains nothing, which is shown here too.
 
 Writes docs/results/edge_speed.csv and prints it. Every file is compared with its Keras model before
 it is timed. Ratios are medians over rounds in which all files take turns.
@@ -30,7 +34,9 @@ from tf_synflow import compat
 from tf_synflow.train import models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_MODELS = flags.DEFINE_list("models", ["vgg16_bn", "mlp"], "Which networks.")
+_MODELS = flags.DEFINE_list("models", ["vgg16_bn", "mlp", "mobilenet_v1"], "Which networks.")
+_THREADS = flags.DEFINE_integer("threads", 1, "Of the runtime.")
+_KEEP = flags.DEFINE_string("keep", None, "Folder in which the files stay.")
 _SECONDS = flags.DEFINE_float("seconds", 3, "Of timed running for each file.")
 _OUT = flags.DEFINE_string("out", str(ROOT / "docs" / "results" / "edge_speed.csv"), "The rows.")
 COLUMNS = (
@@ -65,15 +71,25 @@ def mlp() -> Iterator[File]:
         yield f"{compression}x in blocks of 1x4, shrunk", pruned, {}
 
 
+def mobilenet_v1() -> Iterator[File]:
+    keras = compat.keras()
+    dense = models.build("mobilenet_v1", input_shape=(224, 224, 3), num_classes=1000, keras=keras)
+    yield "dense float32", dense, {"shrink": False, "sparse": False}
+    pruned = tf_synflow.prune_at_init(dense, 10, target="wasm")
+    yield "10x 1x1 kernels", pruned, {"shrink": False, "target": "wasm"}
+
+
 def rows_of(model: str, folder: pathlib.Path) -> list[dict[str, Any]]:
     """Exports, measures; one row a file."""
     paths = {}
-    for what, pruned, arguments in {"vgg16_bn": vgg16_bn, "mlp": mlp}[model]():
-        path = folder / f"{model} {what}.tflite"
+    for what, pruned, arguments in NETWORKS[model]():
+        path = folder / f"{model} {what}.tflite".replace(" ", "_")
         report = tf_synflow.export_tflite(pruned, path, batch_size=1, **arguments)
         print(f"{path.name}: {report.file_bytes:,} bytes", flush=True)
         paths[what] = path
-    found = tf_synflow.benchmark(list(paths.values()), threads=[1], seconds=_SECONDS.value)
+    found = tf_synflow.benchmark(
+        list(paths.values()), threads=[_THREADS.value], seconds=_SECONDS.value
+    )
     print(found)
     rows = []
     for what, path in paths.items():
@@ -90,11 +106,14 @@ def rows_of(model: str, folder: pathlib.Path) -> list[dict[str, Any]]:
                 "times_faster": f"{one.times_faster:.2f}",
                 "load_ms": f"{one.load_ms:.3g}",
                 "peak_mb": "" if one.peak_bytes is None else f"{one.peak_bytes / 1e6:.1f}",
-                "where": f"{found.machine['processor']}, 1 thread; "
+                "where": f"{found.machine['processor']}, {_THREADS.value} threads; "
                 + ", ".join(f"{name} {version}" for name, version in found.versions.items()),
             }
         )
     return rows
+
+
+NETWORKS = {"vgg16_bn": vgg16_bn, "mlp": mlp, "mobilenet_v1": mobilenet_v1}
 
 
 def main(argv: list[str]) -> None:
@@ -106,8 +125,10 @@ def main(argv: list[str]) -> None:
         with out.open(newline="") as file:
             rows = [row for row in csv.DictReader(file) if row["model"] not in _MODELS.value]
     for model in _MODELS.value:
-        with tempfile.TemporaryDirectory() as folder:
-            rows += rows_of(model, pathlib.Path(folder))
+        with tempfile.TemporaryDirectory() as scratch:
+            folder = pathlib.Path(_KEEP.value or scratch)
+            folder.mkdir(parents=True, exist_ok=True)
+            rows += rows_of(model, folder)
     with out.open("w", newline="") as file:
         writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
         writer.writeheader()

@@ -162,6 +162,8 @@ def test_a_target_prunes_what_it_accelerates(k):
     assert set(wasm) == {"p1/kernel", "p2/kernel"}
     assert wasm.kept == quantities.kept_count(8 * 16 + 16 * 16, 0.1)
     assert wasm.info["structure"] == {} and wasm.info["target"] == "wasm"
+    assert wasm.info["scope"] == "layer"
+    assert max(mask.mean() for mask in wasm.values()) < 0.11
     x86 = tf_synflow.compute_masks(model, 2, target="cpu-x86", verbose=False)
     assert x86.info["structure"] == {"head/kernel": "1x4"}
     board = tf_synflow.compute_masks(model, 2, target="microcontroller", verbose=False)

@@ -66,7 +66,8 @@ def prune_at_init(
         of a dense layer; `"2x1"` or `"4x1"`, along the outputs of a convolution; `"channel"`;
         `"2:4"`, at most two of every four inputs; or a mapping from name patterns to these.
       target: prunes only what this runtime computes faster for its zeros, in the structure that
-        it reads: `"cpu-x86"`, `"cpu-arm"`, `"wasm"` or `"microcontroller"`.
+        it reads: `"cpu-x86"`, `"cpu-arm"`, `"wasm"` or `"microcontroller"`. On ARM and in WASM
+        every kernel keeps the same share, as with `scope="layer"`.
       target_bytes: instead of a compression, the size of the file that `export_tflite` writes:
         the lowest compression that meets it is searched for, by exporting, and printed.
       target_flops: the same for the FLOPs of `summary`.
@@ -191,7 +192,9 @@ def compute_masks(
     scorer = scores.get(scorer, seed)
     plan = _plan(compression, scorer, schedule)
     if target is not None:
-        prunable, structure = _for_target(target, model, plan, prunable, structure)
+        prunable, accelerated = _for_target(target, model, plan, prunable)
+        structure = accelerated.structure if structure is None else structure
+        scope = accelerated.scope or scope
     network = Network(model, prunable, input_shape)
     network.check_values()
     quantities.check_compression(plan["compression"], maximal=network.maximal_compression)
@@ -293,14 +296,14 @@ def _within_budget(
 
 
 def _for_target(
-    target: str, model: Any, plan: dict, prunable: Prunable, structure: Structure
-) -> tuple[Prunable, Structure]:
-    """What to prune for a target, within what the caller leaves open."""
+    target: str, model: Any, plan: dict, prunable: Prunable
+) -> tuple[Prunable, acceleration.Acceleration]:
+    """What to prune for a target, of what the caller calls prunable, and how."""
     shapes = {name: weight.shape for name, weight in weights.all_weights(model).items()}
     if prunable is not None:
         shapes = {name: shapes[name] for name in weights.select_prunable(shapes, prunable)}
-    names, own = acceleration.of_target(target, shapes, plan["compression"])
-    return set(names).__contains__, own if structure is None else structure
+    names, accelerated = acceleration.of_target(target, shapes, plan["compression"])
+    return set(names).__contains__, accelerated
 
 
 def _plan(compression: float, scorer: scores.Scorer, schedule: Any) -> dict[str, Any]:

@@ -17,12 +17,15 @@ class Acceleration:
       shape: of the kernels that gain, None for any size; without a shape any kernel.
       structure: in which the zeros must come, see `masks.structure`.
       above: sparsity of all of them together from which on the runtime uses it.
+      scope: `"layer"` where every kernel has to be sparse to gain: what SynFlow would leave in
+        the first layers is what takes the time, and sparse kernels are slow there.
     """
 
     kernels: str
     shape: tuple[int | None, ...] | None
     structure: str | None
     above: float = 0.0
+    scope: str | None = None
 
     def names(self, shapes: Shapes) -> list[str]:
         """The kernels that gain."""
@@ -42,7 +45,7 @@ class Acceleration:
 # XNNPACK's sparse 1x1 convolutions are switched off on x86 with AVX; there the sparse kernel of
 # TFLite's own FULLY_CONNECTED is what gains. A microcontroller has neither: only what is removed
 # in whole channels (`tf_synflow.shrink`) is not computed.
-_XNNPACK = Acceleration("1x1 convolutions", (1, 1, None, None), None, above=2 / 3)
+_XNNPACK = Acceleration("1x1 convolutions", (1, 1, None, None), None, above=2 / 3, scope="layer")
 TARGETS = {
     "cpu-x86": Acceleration("dense layers", (None, None), "1x4"),
     "cpu-arm": _XNNPACK,
@@ -51,8 +54,8 @@ TARGETS = {
 }
 
 
-def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str], str | None]:
-    """What to prune for a target: names of weights, and their structure.
+def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str], Acceleration]:
+    """What to prune for a target: names of weights, and in which structure and scope.
 
     Args:
       target: `"cpu-x86"`, `"cpu-arm"`, `"wasm"` or `"microcontroller"`.
@@ -80,4 +83,4 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
             f"{least:.4g}, for its runtime computes {acceleration.kernels} sparsely only when more "
             f"than {acceleration.above:.0%} of their weights, taken together, are zero."
         )
-    return names, acceleration.structure
+    return names, acceleration
