@@ -5,8 +5,8 @@
     python benchmarks/edge_speed.py --models=mobilenet_v1 --keep=runs/edge
     node benchmarks/wasm/benchmark.mjs runs/edge/mobilenet_v1*.tflite
 
-- `vgg16_bn` (32x32): SynFlow at 100x and 1000x, dead channels removed (`shrink=True`), float32 and
-  int8, against the dense float32 file;
+- `vgg16_*` (32x32, by initializer): SynFlow at 100x and 1000x, dead channels removed
+  (`shrink=True`), float32 and int8, against the dense float32 file;
 - `mlp` (784-2048-2048-2048-10): SynFlow over blocks of 1x4 at 90 % and 95 % zeros, which
   ai-edge-litert computes with a sparse kernel;
 - `mobilenet_v1` (224x224, shaped for XNNPACK): SynFlow on the 1x1 convolutions, 90 % zeros, for
@@ -28,13 +28,18 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import zstandard
 from absl import app, flags
+from vgg16 import vgg16
 
 import tf_synflow
 from tf_synflow import compat
 from tf_synflow.train import models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_MODELS = flags.DEFINE_list("models", ["vgg16_bn", "mlp", "mobilenet_v1"], "Which networks.")
+_MODELS = flags.DEFINE_list(
+    "models",
+    ["vgg16_he_normal", "vgg16_glorot_uniform", "mlp", "mobilenet_v1"],
+    "Which networks.",
+)
 _THREADS = flags.DEFINE_integer("threads", 1, "Of the runtime.")
 _KEEP = flags.DEFINE_string("keep", None, "Folder in which the files stay.")
 _SECONDS = flags.DEFINE_float("seconds", 3, "Of timed running for each file.")
@@ -47,9 +52,17 @@ COLUMNS = (
 File = tuple[str, Any, dict[str, Any]]
 
 
-def vgg16_bn() -> Iterator[File]:
-    keras = compat.keras()
-    dense = models.build("vgg16_bn", input_shape=(32, 32, 3), num_classes=10, keras=keras)
+def vgg16_he_normal() -> Iterator[File]:
+    yield from vgg16_files("he_normal")
+
+
+def vgg16_glorot_uniform() -> Iterator[File]:
+    yield from vgg16_files("glorot_uniform")
+
+
+def vgg16_files(initializer: str) -> Iterator[File]:
+    """Dense and pruned, float32 and int8."""
+    dense = vgg16(compat.keras(), initializer)
     images = np.random.default_rng(0).standard_normal((64, 32, 32, 3)).astype(np.float32)
     int8 = {"quantize": "int8", "representative_data": images}
     yield "dense float32", dense, {"shrink": False, "sparse": False}
@@ -113,7 +126,7 @@ def rows_of(model: str, folder: pathlib.Path) -> list[dict[str, Any]]:
     return rows
 
 
-NETWORKS = {"vgg16_bn": vgg16_bn, "mlp": mlp, "mobilenet_v1": mobilenet_v1}
+NETWORKS = {one.__name__: one for one in (vgg16_he_normal, vgg16_glorot_uniform, mlp, mobilenet_v1)}
 
 
 def main(argv: list[str]) -> None:

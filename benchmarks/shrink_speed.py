@@ -15,14 +15,7 @@ import statistics
 import time
 from typing import Any
 
-MODEL, SHAPE, CLASSES = "vgg16_bn", (32, 32, 3), 10
-
-
-def build(keras: Any) -> Any:
-    """The dense model."""
-    from tf_synflow.train import models
-
-    return models.build(MODEL, input_shape=SHAPE, num_classes=CLASSES, keras=keras)
+SHAPE, CLASSES = (32, 32, 3), 10
 
 
 def step_of(keras: Any, model: Any, images: Any, labels: Any, jit: bool) -> Any:
@@ -72,6 +65,9 @@ def main() -> None:
     parser.add_argument(
         "--multiples", nargs="+", type=int, default=[1, 16], help="widths: multiples of these"
     )
+    parser.add_argument(
+        "--initializer", choices=("he_normal", "glorot_uniform"), default="he_normal"
+    )
     parser.add_argument("--batch", type=int, default=32, help="default: %(default)s")
     parser.add_argument("--repeats", type=int, default=9, help="default: %(default)s")
     parser.add_argument("--threads", type=int, default=1, help="default: %(default)s")
@@ -80,6 +76,7 @@ def main() -> None:
 
     import numpy as np
     import tensorflow as tf
+    from vgg16 import vgg16
 
     import tf_synflow
     from tf_synflow import compat, version
@@ -95,15 +92,17 @@ def main() -> None:
     print(f"{_machine()}, {arguments.threads} threads used")
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     print(
-        f"{MODEL}, {arguments.keras}, batch {arguments.batch}, {arguments.repeats} steps each, "
-        f"in turns{', XLA' if arguments.jit else ''}\n"
+        f"VGG-16, {arguments.initializer}, {arguments.keras}, batch {arguments.batch}, "
+        f"{arguments.repeats} steps each, in turns{', XLA' if arguments.jit else ''}\n"
     )
-    dense = build(keras)
+    dense = vgg16(keras, arguments.initializer)
     count = dense.count_params()
     steps = {"dense": step_of(keras, dense, images, labels, arguments.jit)}
     rows = [("dense", count, 0.0)]
     for compression in arguments.compressions:
-        pruned = tf_synflow.prune_at_init(build(keras), compression, verbose=False)
+        pruned = tf_synflow.prune_at_init(
+            vgg16(keras, arguments.initializer), compression, verbose=False
+        )
         name = f"{compression:g}x masked"
         steps[name] = step_of(keras, pruned, images, labels, arguments.jit)
         rows.append((name, count, 0.0))
