@@ -211,3 +211,26 @@ def test_compression_one_is_the_dense_network(tmp_path):
 
 def test_the_config_knows_every_scorer():
     assert set(train_config.SCORERS) == set(scores.REGISTRY)
+
+
+def test_a_shrunk_network_trains_along_and_resumes(tmp_path):
+    config = dataclasses.replace(CONFIG, compression=50, epochs=2, warmup_epochs=0.0)
+    runs = {}
+    for shrink in (False, True):
+        path = tmp_path / str(shrink)
+        loop.run(dataclasses.replace(config, shrink=shrink), str(path), verbose=False)
+        runs[shrink] = [line["loss"] for line in metrics(path)]
+    np.testing.assert_allclose(runs[True], runs[False], rtol=1e-4)
+    shrunk = dataclasses.replace(config, shrink=True)
+    report = loop.run(shrunk, str(tmp_path / "True"), resume=True, verbose=False).to_dict()
+    small, whole = (tf_synflow.load_model(tmp_path / str(s) / "model.keras") for s in (True, False))
+    assert small.count_params() < whole.count_params() / 2
+    kept = report["masks"]["kept"]
+    assert kept / 2 < report["pruned"]["weights"] < kept + 200
+
+
+def test_a_structure_reaches_the_masks(tmp_path):
+    config = dataclasses.replace(CONFIG, model="mlp", epochs=1, structure="1x4", warmup_epochs=0.0)
+    loop.run(config, str(tmp_path / "run"), verbose=False)
+    masks = tf_synflow.Masks.load(tmp_path / "run" / "masks.npz")
+    assert set(masks.info["structure"].values()) == {"1x4"}

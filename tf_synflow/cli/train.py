@@ -13,7 +13,7 @@ from absl import flags
 
 from tf_synflow import densities
 from tf_synflow.cli import common
-from tf_synflow.masks import select
+from tf_synflow.masks import acceleration, select
 from tf_synflow.train import config as train_config
 from tf_synflow.train import models
 
@@ -63,6 +63,22 @@ flags.DEFINE_enum(
     _DEFAULTS.scope,
     select.SCOPES,
     "'global': all weights compete; 'layer': each tensor keeps the same share.",
+)
+flags.DEFINE_string(
+    "structure",
+    _DEFAULTS.structure,
+    "Weights that stay or go together: '1x4', '1x16', '2x1', '4x1', 'channel', or '2:4'.",
+)
+flags.DEFINE_enum(
+    "target",
+    _DEFAULTS.target,
+    acceleration.TARGETS,
+    "Prune only what this runtime computes faster for its zeros, in the structure it reads.",
+)
+flags.DEFINE_bool(
+    "shrink",
+    _DEFAULTS.shrink,
+    "Train without the channels and units that nothing flows through: the same network, faster.",
 )
 flags.DEFINE_bool(
     "allow_collapse",

@@ -25,6 +25,9 @@ class TrainConfig:
     rounds: int | None = None
     schedule: str = "exponential"
     scope: str = "global"
+    structure: str | None = None
+    target: str | None = None
+    shrink: bool = False
     allow_collapse: bool = False
     epochs: int = 10
     batch_size: int = 128

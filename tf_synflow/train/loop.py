@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import tf_synflow
 from tf_synflow import compat
+from tf_synflow.flow.weights import wrappers
 from tf_synflow.train import data as data_sets
 from tf_synflow.train import models, optimizers, strategy
 from tf_synflow.train.config import TrainConfig
@@ -24,11 +25,12 @@ KEPT_CHECKPOINTS = 2
 
 @dataclass(frozen=True)
 class Trained:
-    """A trained network: the plain float32 model, its test accuracy, and its epochs."""
+    """A trained network: the plain float32 model, test accuracy, epochs, weights not masked."""
 
     model: object
     accuracy: float
     epochs: list[dict]
+    weights: int
 
 
 def run(
@@ -92,14 +94,16 @@ def _run(config: TrainConfig, folder: RunFolder, workers: Workers, verbose: bool
     if masks is not None:
         model = tf_synflow.apply_masks(model, masks, allow_collapse=config.allow_collapse)
         summary = tf_synflow.summary(model)
+        if config.shrink:
+            model = tf_synflow.shrink(model, verbose=verbose and "auto")
     # Claimed only now: a run that cannot start leaves no folder behind.
     folder.claim(config, masks)
     dense = None
     if config.compare_dense and masks is not None:
         with workers.strategy.scope():
             twin = _build(config, data, config.mixed_precision)
-        dense = _train(config, data, twin, folder.dense, workers, verbose)
-    trained = _train(config, data, model, folder, workers, verbose)
+        dense = _train(config, data, twin, None, folder.dense, workers, verbose)
+    trained = _train(config, data, model, masks, folder, workers, verbose)
     if not workers.is_chief:
         return None
     exported = exported_dense = None
@@ -126,6 +130,8 @@ def _masks(config: TrainConfig, data: data_sets.Data, folder: RunFolder, verbose
         scorer=config.scorer,
         schedule=make_schedule(config.compression, config.scorer, config.rounds, config.schedule),
         scope=config.scope,
+        structure=config.structure,
+        target=config.target,
         seed=config.seed,
         verbose=verbose,
     )
@@ -147,6 +153,7 @@ def _train(
     config: TrainConfig,
     data: data_sets.Data,
     model,
+    masks,
     folder: RunFolder,
     workers: Workers,
     verbose: bool,
@@ -195,11 +202,22 @@ def _train(
         )
     # What ships is float32, whatever precision it was trained in.
     final = _build(config, data, "float32")
+    if masks is not None and config.shrink:
+        final = tf_synflow.apply_masks(final, masks, allow_collapse=True)
+        final = tf_synflow.strip_pruning(tf_synflow.shrink(final, verbose=False))
     final.set_weights(tf_synflow.strip_pruning(model).get_weights())
     final.compile(loss=loss, metrics=["accuracy"])
     _, accuracy = final.evaluate(data.test_batches(), verbose=0)
     final.save(folder.model)
-    return Trained(final, accuracy, folder.read_metrics())
+    return Trained(final, accuracy, folder.read_metrics(), _weights_left(model))
+
+
+def _weights_left(model) -> int:
+    """All of a network's weights but those that are masked."""
+    if not wrappers(model):
+        return model.count_params()
+    masks = tf_synflow.masks_of(model)
+    return tf_synflow.strip_pruning(model).count_params() - (masks.size - masks.kept)
 
 
 def _recorder(folder: RunFolder, manager):

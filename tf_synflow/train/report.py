@@ -33,10 +33,10 @@ class Report:
             "data": data.provenance,
             "normalisation": {"mean": mean.tolist(), "deviation": deviation.tolist()},
             "output_dir": str(folder.path),
-            "pruned" if summary else "dense": _network(trained, summary),
+            "pruned" if summary else "dense": _network(trained),
         }
         if dense is not None:
-            values["dense"] = _network(dense, None)
+            values["dense"] = _network(dense)
         if summary is not None:
             values["masks"] = summary.to_dict()
         if exported is not None:
@@ -76,12 +76,11 @@ class Report:
         return "\n\n".join(parts)
 
 
-def _network(trained, summary) -> dict[str, Any]:
-    parameters = trained.model.count_params()
+def _network(trained) -> dict[str, Any]:
     return {
         "accuracy": trained.accuracy,
         "best_accuracy": max((line["test_accuracy"] or 0.0) for line in trained.epochs),
-        "weights": parameters - (summary.size - summary.kept if summary else 0),
+        "weights": trained.weights,
         "seconds": sum(line["seconds"] for line in trained.epochs),
         "epochs": len(trained.epochs),
     }
