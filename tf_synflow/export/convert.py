@@ -1,12 +1,12 @@
 """Keras model to TFLite bytes, in memory."""
 
 import contextlib
-import logging
 import tempfile
 from collections.abc import Iterator
 from typing import Any, Literal, NamedTuple
 
 from tf_synflow import errors
+from tf_synflow.export.quiet import quiet
 from tf_synflow.export.samples import Batch, in_batches
 from tf_synflow.export.signature import Signature
 from tf_synflow.flow import weights
@@ -60,7 +60,7 @@ def convert(
             if fixed is not None:
                 raise
             return convert(signature, 1, **options)
-    with _quiet(), tempfile.TemporaryDirectory(prefix="tf_synflow_") as folder:
+    with quiet(), tempfile.TemporaryDirectory(prefix="tf_synflow_") as folder:
         try:
             ops = _save(signature, batch_size, folder)
             if representative is not None and ops & _CONTROL_FLOW:
@@ -142,20 +142,3 @@ def _tflite(
 def _first_lines(error: Exception) -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:6])[:600] or type(error).__name__
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps the Python side of TensorFlow silent, and leaves the log levels as they were.
-
-    The C++ side is set by TF_CPP_MIN_LOG_LEVEL, once, before TensorFlow is imported.
-    """
-    loggers = [logging.getLogger(name) for name in ("absl", "tensorflow")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)

@@ -139,7 +139,7 @@ class ExportReport:
             lines.append(f"  Stored dense; sparse encoding makes it {ratio:.2f} times smaller.")
         reasons = collections.Counter(self.dense_because.values())
         lines += [
-            f"  Dense with 30 % zeros or more: {count} weights, for {reason}."
+            f"  Dense with 30 % zeros or more: {count} of the weights, for {reason}."
             for reason, count in reasons.items()
         ]
         lines += [f"  Note: {note}." for note in self.notes]

@@ -1,15 +1,12 @@
 """The runtimes that an exported file is run in."""
 
-import contextlib
-import os
-import sys
-import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_synflow import errors
+from tf_synflow.export.quiet import quiet
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays], dict[str, np.ndarray]]
@@ -63,7 +60,7 @@ def compiled_model(content: bytes) -> Run:
         raise NotRunError(f"no CompiledModel on this platform ({error})") from error
     if _has_free_dimensions(content):
         raise NotRunError("it has a free dimension, and a CompiledModel cannot be resized")
-    with _quiet():
+    with quiet():
         try:
             model = CompiledModel.from_buffer(content)
             names = model.get_signature_list()[SIGNATURE]
@@ -113,7 +110,7 @@ def _has_free_dimensions(content: bytes) -> bool:
 def _run_buffers(model: Any, buffers: list[dict[str, Any]], batch: Arrays) -> dict[str, np.ndarray]:
     inputs, outputs = buffers
     try:
-        with _quiet():
+        with quiet():
             for name, value in batch.items():
                 inputs[name].write(value)
             model.run_by_name(SIGNATURE, inputs, outputs)
@@ -130,8 +127,7 @@ def _run_buffers(model: Any, buffers: list[dict[str, Any]], batch: Arrays) -> di
 
 def _by_signature(name: str, kind: type, content: bytes, resolver: Any) -> Run:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tf.lite announces its end at every start
+        with quiet():  # tf.lite announces its end at every start
             loaded = kind(model_content=content, experimental_op_resolver_type=resolver)
         runner = loaded.get_signature_runner(SIGNATURE)
     except (ValueError, RuntimeError) as error:
@@ -151,17 +147,3 @@ def _by_signature(name: str, kind: type, content: bytes, resolver: Any) -> Run:
 
 def _flat(error: Exception) -> str:
     return " ".join(str(error).split())[:400]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps from standard error what LiteRT prints there at every start."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "w") as devnull:
-            os.dup2(devnull.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)

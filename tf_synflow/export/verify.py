@@ -8,6 +8,7 @@ import numpy as np
 
 from tf_synflow import errors
 from tf_synflow.export import runtimes
+from tf_synflow.export.quiet import quiet
 from tf_synflow.export.samples import Batch
 
 TOLERANCES = {None: 1e-4, "float16": 1e-2, "dynamic": 1e-1, "int8": 2e-1}
@@ -77,7 +78,8 @@ def verify(
     not_run = {}
     for runtime, load in runtimes.RUNTIMES.items():
         try:
-            seen[runtime] = _compare(load(content), cases, runtime)
+            with quiet():  # to the runtime's end, of which it speaks too
+                seen[runtime] = _compare(load(content), cases, runtime)
         except runtimes.NotRunError as error:
             not_run[runtime] = str(error)
     outputs = [output for found in seen.values() for output in found]
