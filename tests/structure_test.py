@@ -197,4 +197,15 @@ def test_too_few_zeros_for_a_target():
 
 def test_channels_of_dense_units():
     assert Channels().pooled(np.ones((4, 3))).tolist() == [4, 4, 4]
-    assert str(structures.parse("channel").of("a/depthwise_kernel", (3, 3, 4, 1))) == "channel"
+
+
+def test_kernels_whose_axes_are_others_are_pruned_one_by_one():
+    layers = keras.layers
+    inputs = keras.Input((6, 4))
+    x = layers.Conv1D(8, 3, name="conv")(inputs)
+    x = layers.Conv1DTranspose(8, 3, name="up")(x)
+    x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
+    x = layers.LSTM(4, name="lstm")(x)
+    model = randomise(keras.Model(inputs, layers.Dense(4, name="head")(x)))
+    masks = tf_synflow.compute_masks(model, 2, structure="1x4", verbose=False)
+    assert set(masks.info["structure"]) == {"conv/kernel", "head/kernel"}

@@ -9,10 +9,12 @@ import dataclasses
 import re
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
+from typing import Any
 
 import numpy as np
 
 from tf_synflow import errors, quantities
+from tf_synflow.flow.weights import Weight
 
 _KERNELS = ("kernel", "pointwise_kernel")
 EXPECTED = ("1x4", "1x16", "2x1", "4x1", "channel", "2:4", "outputs x inputs", "m:n")
@@ -21,9 +23,9 @@ EXPECTED = ("1x4", "1x16", "2x1", "4x1", "channel", "2:4", "outputs x inputs", "
 class Structure(abc.ABC):
     """How the weights of one kernel hang together."""
 
-    def of(self, name: str, shape: Sequence[int]) -> "Structure | None":
+    def of(self, weight: Weight) -> "Structure | None":
         """The structure of a weight; None for one that is pruned one by one."""
-        return self if len(shape) >= 2 and name.split("/")[-1] in _KERNELS else None
+        return self if weight.name.split("/")[-1] in _KERNELS else None
 
     @abc.abstractmethod
     def __str__(self) -> str:
@@ -72,8 +74,8 @@ class Channels(Structure):
     def __str__(self) -> str:
         return "channel"
 
-    def of(self, name: str, shape: Sequence[int]) -> Structure | None:
-        return Channels(2) if name.endswith("depthwise_kernel") else super().of(name, shape)
+    def of(self, weight: Weight) -> Structure | None:
+        return Channels(2) if weight.name.endswith("depthwise_kernel") else super().of(weight)
 
     def pooled(self, array: np.ndarray) -> np.ndarray:
         """The sum over each channel, in the shape of the channels."""
@@ -137,14 +139,17 @@ def parse(text: "str | Structure") -> Structure:
 
 def of_weights(
     structure: "str | Structure | Mapping[str, str | Structure] | None",
-    shapes: Mapping[str, Sequence[int]],
+    weights: Mapping[str, Weight],
 ) -> dict[str, Structure]:
-    """The structure of each weight that has one.
+    """The structure of each weight that has one: kernels of dense layers and convolutions.
+
+    The axes of others (attention, EinsumDense, transposed convolutions) are not inputs and outputs,
+    or, as in recurrent layers, hold several kernels.
 
     Args:
-      structure: one for all kernels (dense layers and convolutions), or one for each name pattern,
-        the first that matches counts: `{"head/*": "1x4", "*": "channel"}`.
-      shapes: of the prunable weights, by name.
+      structure: one for all of them, or one for each name pattern, the first that matches counts:
+        `{"head/*": "1x4", "*": "channel"}`.
+      weights: the prunable ones, by name.
 
     Raises:
       UnknownNameError: not the name of a structure.
@@ -155,17 +160,24 @@ def of_weights(
     rules = structure if isinstance(structure, Mapping) else {"*": structure}
     rules = {pattern: parse(value) for pattern, value in rules.items()}
     found = {}
-    for name, shape in shapes.items():
+    for name, weight in weights.items():
         own = next((rule for pattern, rule in rules.items() if fnmatchcase(name, pattern)), None)
-        own = own and own.of(name, shape)
-        if own is not None:
-            found[name] = own
+        if own is not None and _has_inputs_and_outputs(weight.layer) and own.of(weight):
+            found[name] = own.of(weight)
     if not found:
         raise errors.NoPrunableWeightsError(
-            f"structure={structure!r}: received the prunable weights {', '.join(shapes)}, none of "
+            f"structure={structure!r}: received the prunable weights {', '.join(weights)}, none of "
             "which has it; expected a kernel of a dense layer or a convolution whose name matches."
         )
     return found
+
+
+def _has_inputs_and_outputs(layer: Any) -> bool:
+    """Whether the last two axes of a layer's kernel are its inputs and its outputs."""
+    kinds = [base.__name__ for base in type(layer).__mro__]
+    return not any(kind.endswith("Transpose") for kind in kinds) and any(
+        re.fullmatch(r"Dense|(Separable|Depthwise)?Conv[123]D", kind) for kind in kinds
+    )
 
 
 def check_capacity(
