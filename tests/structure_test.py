@@ -103,7 +103,8 @@ def test_masks_of_a_model(k, structure):
     assert asked <= masks.kept < asked + 32
     pruned = tf_synflow.apply_masks(model, masks)  # raises where no flow is left
     assert tf_synflow.masks_of(pruned) == masks
-    assert masks.info["structure"] == dict.fromkeys(masks, structure)
+    whole = [name for name in masks if structure != "channel" or name != "d2/kernel"]
+    assert masks.info["structure"] == dict.fromkeys(whole, structure)
 
 
 @each_keras
@@ -168,6 +169,7 @@ def test_a_target_prunes_what_it_accelerates(k):
     assert x86.info["structure"] == {"head/kernel": "1x4"}
     board = tf_synflow.compute_masks(model, 2, target="microcontroller", verbose=False)
     assert set(board) == {"stem/kernel", "p1/kernel", "p2/kernel", "head/kernel"}
+    assert set(board.info["structure"]) == {"stem/kernel", "p1/kernel", "p2/kernel"}
     assert set(board.info["structure"].values()) == {"channel"}
     some = tf_synflow.prune_at_init(model, 4, target="wasm", prunable="p2/*", verbose=False)
     assert set(tf_synflow.masks_of(some)) == {"p2/kernel"}
@@ -193,6 +195,19 @@ def test_bad_arguments(arguments, error, message):
 def test_too_few_zeros_for_a_target():
     with pytest.raises(errors.QuantityError, match="more than 3,.*67%"):
         tf_synflow.compute_masks(separable(keras), 3, target="wasm", verbose=False)
+
+
+@each_keras
+def test_no_class_goes_with_its_channel(k):
+    layers = k.layers
+    inputs = k.Input((8,))
+    inner = k.Sequential(
+        [k.Input((16,)), layers.Dense(10, name="head"), layers.Softmax()], name="top"
+    )
+    model = k.Model(inputs, inner(layers.Dense(16, activation="relu", name="first")(inputs)))
+    masks = tf_synflow.compute_masks(randomise(model), 4, structure="channel", verbose=False)
+    assert masks.info["structure"] == {"first/kernel": "channel"}
+    assert masks["top/head/kernel"].any(0).sum() > 1
 
 
 def test_channels_of_dense_units():

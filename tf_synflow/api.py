@@ -198,9 +198,10 @@ def compute_masks(
     network = Network(model, prunable, input_shape)
     network.check_values()
     quantities.check_compression(plan["compression"], maximal=network.maximal_compression)
-    of_weights = structures.of_weights(
-        structure, {name: network.weights[name] for name in network.prunable}
-    )
+    of_weights = {}
+    if structure is not None:
+        chosen = {name: network.weights[name] for name in network.prunable}
+        of_weights = structures.of_weights(structure, chosen, network.last)
     structures.check_capacity(of_weights, network.prunable_shapes, plan["compression"])
     arrays = rounds.prune(
         network, scorer, densities.densities(**plan), scope, ties, of_weights, verbose

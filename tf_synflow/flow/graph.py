@@ -90,6 +90,34 @@ def nested(model: Any, kind: str, values: list) -> Any:
     return tf.nest.map_structure(lambda tensor: known[id(tensor)], getattr(model, own))
 
 
+def last_layers(model: Any) -> list[Any]:
+    """The layers with weights whose outputs, but for layers without, are those of the model."""
+
+    def of(layer: Any) -> list[Any]:
+        layer = weights.unwrap(layer)
+        if hasattr(layer, "layers") and is_graph(layer):
+            return last_layers(layer)
+        return [layer] if getattr(layer, "weights", ()) else []
+
+    if _is_sequential(model):
+        return next((found for layer in reversed(model.layers) if (found := of(layer))), [])
+    nodes = {
+        id(tensor): node
+        for depth in model._nodes_by_depth.values()
+        for node in depth
+        for tensor in tf.nest.flatten(node.outputs)
+    }
+
+    def behind(tensor: Any) -> list[Any]:
+        node = nodes.get(id(tensor))
+        if node is None or node.is_input:
+            return []
+        layer, args, kwargs = _call_of(node)
+        return of(layer) or [x for t in tf.nest.flatten((args, kwargs)) for x in behind(t)]
+
+    return [layer for output in model.outputs for layer in behind(output)]
+
+
 def _is_sequential(model: Any) -> bool:
     return any(base.__name__ == "Sequential" for base in type(model).__mro__)
 

@@ -53,6 +53,12 @@ class Network:
         """Prunable weights / prunable tensors: one weight left in each."""
         return self.size / len(self.prunable)
 
+    @property
+    def last(self) -> list[str]:
+        """Names of the prunable weights whose outputs are those of the model."""
+        layers = {id(layer) for layer in graph.last_layers(self._graph)}
+        return [name for name in self.prunable if id(self.weights[name].layer) in layers]
+
     def values(self) -> dict[str, np.ndarray]:
         """A float64 copy of every weight."""
         return {name: weight.value() for name, weight in self.weights.items()}

@@ -7,7 +7,7 @@ outputs first: `1x4` is one output by four inputs, what its sparse FULLY_CONNECT
 import abc
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -140,6 +140,7 @@ def parse(text: "str | Structure") -> Structure:
 def of_weights(
     structure: "str | Structure | Mapping[str, str | Structure] | None",
     weights: Mapping[str, Weight],
+    last: Collection[str] = (),
 ) -> dict[str, Structure]:
     """The structure of each weight that has one: kernels of dense layers and convolutions.
 
@@ -150,6 +151,7 @@ def of_weights(
       structure: one for all of them, or one for each name pattern, the first that matches counts:
         `{"head/*": "1x4", "*": "channel"}`.
       weights: the prunable ones, by name.
+      last: names of those whose outputs are the model's; no whole channel of them goes.
 
     Raises:
       UnknownNameError: not the name of a structure.
@@ -162,6 +164,8 @@ def of_weights(
     found = {}
     for name, weight in weights.items():
         own = next((rule for pattern, rule in rules.items() if fnmatchcase(name, pattern)), None)
+        if isinstance(own, Channels) and name in last:
+            continue
         if own is not None and _has_inputs_and_outputs(weight.layer) and own.of(weight):
             found[name] = own.of(weight)
     if not found:
