@@ -3,7 +3,7 @@
     python benchmarks/export_sizes.py
 
 Writes docs/results/export_sizes.csv and prints it. The floor is that of the kernels before
-shrinking: `tf_synflow.export.entropy`; of int8 it is also given with 8 bits a value.
+shrinking: `tf_synflow.entropy`; of int8 it is also given with 8 bits a value.
 """
 
 import csv
@@ -18,7 +18,7 @@ from absl import app, flags
 
 import tf_synflow
 from tf_synflow import compat
-from tf_synflow.export.entropy import floor_bytes
+from tf_synflow.entropy import floor_bytes
 from tf_synflow.train import models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent

@@ -9,11 +9,10 @@ import pytest
 from ai_edge_litert import schema_py_generated as schema
 from hypothesis import strategies
 
-from tf_synflow import errors
+from tf_synflow import entropy, errors
 from tf_synflow.deployment import contents
-from tf_synflow.deployment.floor import floor_bits
 from tf_synflow.deployment.graph import Dimension, Sparsity, Tensor, read_graphs
-from tf_synflow.export import entropy
+from tf_synflow.entropy import floor_bits
 
 FILES = ("mlp_dense", "mlp_csr", "mlp_blocks", "mlp_int8", "shaped", "stock")
 
@@ -136,7 +135,7 @@ def test_the_floor_lies_between_the_values_and_a_bitmap(elements, share, bits):
 
 
 def test_the_floor_is_the_exporters():
-    """int8 values compress by their entropy, float ones hardly: as `export.entropy` has it."""
+    """int8 values compress by their entropy, float ones hardly: as `entropy.floor_bytes` has it."""
     rng = np.random.default_rng(0)
     for dtype, values in (("int8", rng.integers(-20, 20, 900)), ("float32", rng.normal(size=900))):
         values = (values * (rng.random(900) < 0.3)).astype(dtype)

@@ -10,8 +10,8 @@ import tf_keras
 
 import tf_synflow
 from tf_synflow import compat, errors
+from tf_synflow.entropy import floor_bytes
 from tf_synflow.export import export_tflite, samples
-from tf_synflow.export.entropy import floor_bytes
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import TOLERANCES
 

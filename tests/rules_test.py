@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from flow_sums import NO_BIAS, flow_and_sums, without_additive_terms
 from small_models import KERASES, randomise
 
 import tf_synflow
@@ -14,7 +15,6 @@ from tf_synflow.flow.rules import registry
 from tf_synflow.flow.tensor import FlowTensor
 
 # (input shape, arguments of the layer): the layer stands between two dense ones without biases.
-NO_BIAS = {"use_bias": False}
 # What TensorFlow resizes in float32, whatever it is given.
 IN_FLOAT32 = ("CenterCrop", "Resizing", "UpSampling2D")
 IMAGE, SERIES, VOLUME = (6, 5, 3), (6, 3), (4, 5, 4, 3)
@@ -70,35 +70,6 @@ LAYERS = [
 ]  # fmt: skip
 
 
-def unpadded(model):
-    """Random weights, but moving means of zero: an additive term is no flow."""
-    randomise(model)
-    for weight in model.weights:
-        if "moving_mean" in weight.name or getattr(weight, "path", "").endswith("moving_mean"):
-            weight.assign(np.zeros(weight.shape))
-        if "bias" in weight.name:
-            weight.assign(np.zeros(weight.shape))
-    return model
-
-
-def flow_and_sums(model):
-    """R, and the sum of θ ⊙ ∂R/∂θ for each prunable weight."""
-    network = Network(model)
-    theta = {name: tf.constant(np.abs(value)) for name, value in network.values().items()}
-    kernels = {name: theta[name] for name in network.prunable}
-
-    @tf.function(autograph=False)
-    def run():
-        with tf.GradientTape() as tape:
-            tape.watch(kernels)
-            flow = network(theta)
-        gradients = tape.gradient(flow.value, kernels)
-        return flow.value, {n: tf.reduce_sum(kernels[n] * gradients[n]) for n in kernels}
-
-    flow, sums = run()
-    return float(flow), {name: float(total) for name, total in sums.items()}
-
-
 @pytest.mark.parametrize("k", KERASES)
 @pytest.mark.parametrize(("name", "shape", "arguments"), LAYERS)
 def test_flow_in_is_flow_out(name, shape, arguments, k):
@@ -108,7 +79,7 @@ def test_flow_in_is_flow_out(name, shape, arguments, k):
     inputs = k.Input(shape)
     x = layers.Dense(3, name="before", **NO_BIAS)(inputs)
     x = getattr(layers, name)(**arguments)(x)
-    model = unpadded(k.Model(inputs, layers.Dense(2, name="after", **NO_BIAS)(x)))
+    model = without_additive_terms(k.Model(inputs, layers.Dense(2, name="after", **NO_BIAS)(x)))
     flow, sums = flow_and_sums(model)
     assert flow > 0 and len(sums) >= 2
     for weight, total in sums.items():
@@ -123,7 +94,8 @@ def test_joins(name, k):
     inputs = k.Input((5,))
     x, y = (layers.Dense(4, name=n, **NO_BIAS)(inputs) for n in "xy")
     joined = getattr(layers, name)()([x, y])
-    flow, sums = flow_and_sums(unpadded(k.Model(inputs, layers.Dense(2, **NO_BIAS)(joined))))
+    model = without_additive_terms(k.Model(inputs, layers.Dense(2, **NO_BIAS)(joined)))
+    flow, sums = flow_and_sums(model)
     np.testing.assert_allclose(sums["x/kernel"] + sums["y/kernel"], flow, rtol=1e-12)
 
 
@@ -145,7 +117,7 @@ def test_operators_in_a_functional_graph(k):
     x, y = (layers.Dense(4, name=n, **NO_BIAS)(inputs) for n in "xy")
     functions = tf.nn if k is tf_keras else k.ops
     z = functions.softmax(functions.relu(x + y))
-    flow, sums = flow_and_sums(unpadded(k.Model(inputs, z)))
+    flow, sums = flow_and_sums(without_additive_terms(k.Model(inputs, z)))
     np.testing.assert_allclose(sums["x/kernel"] + sums["y/kernel"], flow, rtol=1e-12)
 
 

@@ -1,6 +1,24 @@
-"""The least that a tensor takes whose zeros and values follow no pattern."""
+"""The entropy floor: the least that a tensor takes whose zeros and values follow no pattern."""
 
 import numpy as np
+
+
+def floor_bytes(values: np.ndarray) -> float:
+    """The entropy floor of a tensor: `floor_bits` of its zeros and of what its kept values take.
+
+    Args:
+      values: the tensor, dense, of any number type.
+
+    Returns:
+      Bytes; 0 for a tensor without elements.
+
+    Example:
+      >>> floor_bytes(np.eye(10, dtype=np.float32))
+      45.86...
+    """
+    kept = values[values != 0]
+    bits = value_bits(kept, 8 * values.itemsize)
+    return floor_bits(values.size, values.size - kept.size, bits) / 8
 
 
 def floor_bits(elements: int, zeros: int, bits: float) -> float:
