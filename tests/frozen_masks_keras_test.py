@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from keras import layers, ops, optimizers
 from small_models import images, masked_and_not_zero, policy, randomise, zoo
+from watching import after_each_batch, moved
 
 import tf_synflow
 from tf_synflow import inject
@@ -27,27 +28,6 @@ def masks(model):
 @pytest.fixture
 def pruned(model, masks):
     return tf_synflow.apply_masks(model, masks)
-
-
-class AfterEachBatch(keras.callbacks.Callback):
-    """Counts removed weights that are not zero, at the moments a user can look."""
-
-    def __init__(self, masks):
-        super().__init__()
-        self.masks, self.looks, self.found = masks, 0, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.looks += 1
-        self.found += masked_and_not_zero(self.model, self.masks)
-
-
-def moved(model, pruned):
-    """Whether training changed each masked layer at all; a test of zeros alone could not fail."""
-    before, after = all_weights(model), all_weights(pruned)
-    return all(
-        not np.array_equal(before[name].value()[mask], after[name].value()[mask])
-        for name, mask in tf_synflow.masks_of(pruned).items()
-    )
 
 
 def finite(model):
@@ -76,7 +56,7 @@ EMA = {"use_ema": True, "ema_momentum": 0.5}
 )
 def test_after_every_batch_of_fit(optimizer, options, model, pruned, masks):
     pruned.compile(optimizer(), LOSS, **{"jit_compile": False, **options})
-    watch = AfterEachBatch(masks)
+    watch = after_each_batch(keras, masks)
     pruned.fit(*images(model), epochs=2, batch_size=8, verbose=0, callbacks=[watch])
     assert watch.looks == 8 // options.get("steps_per_execution", 1)
     assert watch.found == 0 and masked_and_not_zero(pruned, masks) == 0
@@ -110,7 +90,7 @@ def test_optimizers_that_are_not_element_wise(name, model, pruned, masks):
         pytest.skip(f"Muon of Keras {keras.__version__} trains no model at all on TensorFlow")
     optimizer = Mixing(0.1) if name == "Mixing" else optimizers.Muon(0.01)
     pruned.compile(optimizer, LOSS, jit_compile=False)
-    watch = AfterEachBatch(masks)
+    watch = after_each_batch(keras, masks)
     pruned.fit(*images(model), batch_size=8, verbose=0, callbacks=[watch])
     assert watch.looks == 4 and watch.found == 0
     assert moved(model, pruned) and finite(pruned)
@@ -355,7 +335,7 @@ def test_a_penalty_or_constraint_on_the_whole_weight_leaves_zeros():
     masks = {"d/kernel": np.random.RandomState(0).random_sample((16, 8)) < 0.5}
     pruned = tf_synflow.apply_masks(model, masks)
     pruned.compile(optimizers.SGD(0.1, momentum=0.9), LOSS, jit_compile=False)
-    watch = AfterEachBatch(masks)
+    watch = after_each_batch(keras, masks)
     pruned.fit(*images(model), batch_size=8, verbose=0, callbacks=[watch])
     assert watch.looks == 4 and watch.found == 0
     stripped = tf_synflow.strip_pruning(pruned)

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from small_models import images, masked_and_not_zero, policy, zoo
+from watching import Interrupted, after_each_batch, moved, stop_in
 
 import tf_synflow
 from tf_synflow import compat
@@ -36,27 +37,6 @@ def pruned(model, masks):
     return tf_synflow.apply_masks(model, masks)
 
 
-class AfterEachBatch(tf_keras.callbacks.Callback):
-    """Counts removed weights that are not zero, at the moments a user can look."""
-
-    def __init__(self, masks):
-        super().__init__()
-        self.masks, self.looks, self.found = masks, 0, 0
-
-    def on_train_batch_end(self, batch, logs=None):
-        self.looks += 1
-        self.found += masked_and_not_zero(self.model, self.masks)
-
-
-def moved(model, pruned):
-    """Whether training changed each masked layer at all; a test of zeros alone could not fail."""
-    before, after = all_weights(model), all_weights(pruned)
-    return all(
-        not np.array_equal(before[name].value()[mask], after[name].value()[mask])
-        for name, mask in tf_synflow.masks_of(pruned).items()
-    )
-
-
 @pytest.mark.parametrize(
     ("optimizer", "options"),
     [
@@ -77,7 +57,7 @@ def moved(model, pruned):
 )
 def test_after_every_batch_of_fit(optimizer, options, model, pruned, masks):
     pruned.compile(optimizer(), LOSS, **options)
-    watch = AfterEachBatch(masks)
+    watch = after_each_batch(tf_keras, masks)
     pruned.fit(*images(model), epochs=2, batch_size=8, verbose=0, callbacks=[watch])
     assert watch.looks == 8 // options.get("steps_per_execution", 1)
     assert watch.found == 0 and masked_and_not_zero(pruned, masks) == 0
@@ -309,22 +289,6 @@ def test_loaded_in_a_fresh_process(trained, masks, tmp_path):
         assert tf_synflow.Masks.load(tmp_path / f"{name}.masks") == masks
 
 
-class Interrupted(Exception):
-    """What stops a training in the middle."""
-
-
-class StopIn(tf_keras.callbacks.Callback):
-    """Raises in an epoch."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise Interrupted
-
-
 def test_backup_and_restore(model, masks, tmp_path):
     x, y = images(model)
 
@@ -337,7 +301,7 @@ def test_backup_and_restore(model, masks, tmp_path):
         return pruned, history.epoch
 
     with pytest.raises(Interrupted):
-        run(tf_synflow.apply_masks(model, masks), StopIn(2))
+        run(tf_synflow.apply_masks(model, masks), stop_in(tf_keras, 2))
     pruned, epochs = run(filled(model, masks))
     assert epochs == [2]
     assert tf_synflow.masks_of(pruned) == masks

@@ -15,6 +15,7 @@ import tf_keras
 from keras import layers
 from keras_models import KINDS, MODELS, inputs_of, some_masks
 from small_models import images, masked_and_not_zero, mlp, randomise, state, zoo
+from watching import Interrupted, stop_in
 
 import tf_synflow
 from tf_synflow import Masks, errors, inject
@@ -285,22 +286,6 @@ def test_a_pruned_subclassed_model_is_summed_up_and_exported(tmp_path):
 # --- callbacks and processes ----------------------------------------------------------------------
 
 
-class Interrupted(Exception):
-    """What stops a training in the middle."""
-
-
-class StopIn(keras.callbacks.Callback):
-    """Raises in an epoch."""
-
-    def __init__(self, epoch):
-        super().__init__()
-        self.epoch = epoch
-
-    def on_epoch_begin(self, epoch, logs=None):
-        if epoch == self.epoch:
-            raise Interrupted
-
-
 def test_backup_and_restore_and_checkpoints(tmp_path):
     model = mlp(keras, head="softmax")
     masks = some_masks(model)
@@ -321,7 +306,7 @@ def test_backup_and_restore_and_checkpoints(tmp_path):
         return pruned
 
     with pytest.raises(Interrupted):
-        fit("broken", StopIn(2))
+        fit("broken", stop_in(keras, 2))
     resumed, whole = fit("broken"), fit("whole")
     assert masked_and_not_zero(resumed, masks) == 0
     np.testing.assert_allclose(resumed(x), whole(x), rtol=1e-6)
