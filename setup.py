@@ -45,6 +45,7 @@ setuptools.setup(
         # TFMOT imports distutils, which left the standard library in 3.12.
         "setuptools; python_version >= '3.12'",
         "scikit-learn>=1.3",
+        "scipy>=1.10",
         # For the events of a training run; TensorFlow no longer brings it.
         "tensorboard>=2.20",
         "tensorflow>=2.21",

@@ -6,7 +6,6 @@ from small_models import KERASES, randomise
 
 import tf_synflow
 from tf_synflow import errors
-from tf_synflow.flow import inputs
 from tf_synflow.flow.network import Network
 
 each_keras = pytest.mark.parametrize("k", KERASES)
@@ -114,8 +113,3 @@ def test_a_subclassed_model_takes_the_shape_it_was_built_with_or_a_given_one(k):
     assert set(tf_synflow.score(model, input_shape=(5, 5, 3))) == {"conv/kernel"}
     with pytest.raises(errors.ModelError):
         tf_synflow.score(model, input_shape=(5, 5, 4))
-
-
-def test_ones_have_the_shape_behind_a_batch_of_one():
-    value = inputs.ones((2, 3), "float64")
-    assert value.shape == (1, 2, 3) and value.numpy().all()

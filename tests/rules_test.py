@@ -218,5 +218,6 @@ def test_a_grouped_convolution_is_that_of_the_layer(name, shape, arguments, k):
     layer.set_weights([np.abs(weight) for weight in layer.get_weights()])
     network = Network(model)
     (flow,) = network.outputs({n: tf.constant(v) for n, v in network.values().items()})
+    flow = flow.full()
     expected = model(np.ones((1, *shape), np.float32))
     np.testing.assert_allclose(flow.value * 2.0**flow.log2_scale, expected, rtol=1e-5)

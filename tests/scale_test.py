@@ -23,7 +23,9 @@ def plain_numbers():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tensor, "_power_of_two", tf.ones_like)
         patch.setattr(
-            tensor, "_normalised", lambda value, scale: tensor.FlowTensor(value, scale * 0)
+            tensor,
+            "_normalised",
+            lambda value, scale, classes=(): tensor.FlowTensor(value, scale * 0, classes),
         )
         yield
 

@@ -1,14 +1,16 @@
 """Score → mask, n times: iterative pruning without training (Tanaka et al. 2020, algorithm 1)."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tf_synflow import errors, progress
+from tf_synflow import errors, progress, quantities
 from tf_synflow.flow.network import Network
-from tf_synflow.masks.select import select
+from tf_synflow.masks.cut import cut
+from tf_synflow.masks.select import apportion, check_names, select
 from tf_synflow.masks.structure import Structure
 from tf_synflow.scores import Scorer, Scores
+from tf_synflow.scores.synflow import SynapticFlow
 
 
 def prune(
@@ -39,14 +41,40 @@ def prune(
       LayerCollapseError: too few rounds: no flow is left before the last.
       UnknownNameError: an unknown scope, kind of ties or verbosity.
     """
+    check_names(scope, ties)
     masks = {name: np.ones(shape, bool) for name, shape in network.prunable_shapes.items()}
     score = scorer.bind(network)
-    for density in progress.bar(
-        densities, desc=scorer.name, unit="round", verbose=verbose, leave=False
-    ):
+    rounds = progress.bar(densities, desc=scorer.name, unit="round", verbose=verbose, leave=False)
+    if isinstance(score, SynapticFlow) and not structures and ties == "position":
+        return _tile_by_tile(network, score, rounds, scope)
+    for density in rounds:
         checked = _checked(score(masks), masks, network)
         masks = select(checked, masks, density, scope, ties, structures)
     return masks
+
+
+def _tile_by_tile(
+    network: Network, flow: SynapticFlow, densities: Iterable[float], scope: str
+) -> dict[str, np.ndarray]:
+    """The same masks, without all scores in memory at any time."""
+    flow.restart()
+    for density in densities:
+        tensors, _ = flow.factors()
+        if not all(one.can_be_ranked for one in tensors):
+            masks = flow.masks()
+            _checked(flow(masks), masks, network)
+            tensors, _ = flow.factors()
+        keep = quantities.kept_count(network.size, density)
+        if scope == "global":
+            cut(tensors, keep)
+            continue
+        sizes, left = (
+            np.array([getattr(one.survivors, count) for one in tensors])
+            for count in ("size", "count")
+        )
+        for one, share in zip(tensors, apportion(keep, sizes, left), strict=True):
+            cut([one], share)
+    return flow.masks()
 
 
 def _checked(scores: Scores, masks: dict[str, np.ndarray], network: Network) -> Scores:

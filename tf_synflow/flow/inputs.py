@@ -79,11 +79,6 @@ def _name(tensor: Any) -> str:
     return str(tensor.name).split(":")[0]
 
 
-def ones(shape: Shape, dtype: tf.DType) -> tf.Tensor:
-    """One example of ones, batch first."""
-    return tf.ones([1, *shape], dtype)
-
-
 def random(model: Any, size: int, *, batch: int = 2, seed: int = 0) -> list[tf.Tensor]:
     """Random values for a model's inputs, flat: standard normal, or tokens that it can look up.
 

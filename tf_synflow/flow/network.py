@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_synflow import errors
 from tf_synflow.flow import graph, inputs, rules, trace, weights
 from tf_synflow.flow.tensor import FlowTensor, add
-from tf_synflow.flow.theta import Observe, Theta
+from tf_synflow.flow.theta import Kernel, Observe, Theta
 
 
 class Network:
@@ -88,36 +88,42 @@ class Network:
                     "prunable=."
                 )
 
-    def __call__(self, theta: Mapping[str, tf.Tensor]) -> FlowTensor:
+    def __call__(
+        self, theta: Mapping[str, tf.Tensor | Kernel], one: tf.Tensor | None = None
+    ) -> FlowTensor:
         """R: the sum of all outputs, from an input of ones, batch 1.
 
         Args:
           theta: |θ| for every weight, one floating-point dtype, which is also the dtype of R.
             An additive term that is zero throughout, as a bias is at first, may be left out: to
             the rules it is not there, and a deep network has a thousand of them.
+          one: what the input holds; a constant by default.
         """
-        return add([x.linear(tf.reduce_sum) for x in self.outputs(theta)])
+        return add([x.summed(range(len(x.shape))) for x in self.outputs(theta, one=one)])
 
     def outputs(
-        self, theta: Mapping[str, tf.Tensor], observe: Observe | None = None
+        self,
+        theta: Mapping[str, tf.Tensor | Kernel],
+        observe: Observe | None = None,
+        one: tf.Tensor | None = None,
     ) -> list[FlowTensor]:
         """The flow at each output.
 
         Args:
-          theta: see `__call__`.
+          theta, one: see `__call__`.
           observe: called as observe(layer, output) after each call of a layer, or of one inside it.
         """
         by_variable = {id(self.weights[name].variable): value for name, value in theta.items()}
-        dtype = next(iter(theta.values())).dtype
+        one = tf.ones([], next(iter(theta.values())).dtype) if one is None else one
 
         def apply(layer: Any, path: str, args: tuple, kwargs: dict) -> Any:
             flow_kwargs = rules.flow_keywords(kwargs)
             if rules.find(layer) is None and trace.is_made_of_layers(layer):
                 return self._through_parts(layer, path, args, flow_kwargs, apply)
-            theta_of_layer = Theta(layer, by_variable, dtype, observe)
+            theta_of_layer = Theta(layer, by_variable, one.dtype, observe)
             return rules.apply(layer, theta_of_layer, *args, **flow_kwargs)
 
-        examples = [FlowTensor.of(inputs.ones(shape, dtype)) for shape in self._input_shapes]
+        examples = [FlowTensor.uniform(one, [1, *shape]) for shape in self._input_shapes]
         return graph.run(self._graph, examples, apply)
 
     def _through_parts(

@@ -1,16 +1,21 @@
-"""A tensor of flow that carries its own scale, so that no depth overflows or underflows.
+"""A tensor of flow: values, their scale, and which positions hold the same.
 
 The flow of a deep network leaves every floating-point range (R = 1e139 for ResNet-110, 1e224 for
 ResNet-152). A `FlowTensor` stands for value · 2^log2_scale and keeps its largest value near one.
 The scale is a constant to the gradient; hence all scores of a network share one factor, and their
 ranking is exact, as is the scaling itself, by a power of two.
+
+Along an axis whose positions fall into classes (see `positions`) it holds one value a class.
 """
 
 import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import tensorflow as tf
+
+from tf_synflow.flow import positions
+from tf_synflow.flow.positions import Classes
 
 # The scale of a tensor of zeros: below any other, so that a sum or a join takes the other's.
 _OF_ZERO = -(2.0**30)
@@ -18,36 +23,109 @@ _OF_ZERO = -(2.0**30)
 
 @dataclasses.dataclass(frozen=True)
 class FlowTensor:
-    """value · 2^log2_scale.
+    """value · 2^log2_scale, of the representatives of classes of positions.
 
     Attributes:
       value: floating-point tensor, batch first.
       log2_scale: scalar tensor of the same dtype that holds a whole number.
+      classes: for each axis of the value the class of each position, or None where the value has
+        all positions; () where it has all of them along every axis.
     """
 
     value: tf.Tensor
     log2_scale: tf.Tensor
+    classes: tuple[Classes, ...] = ()
 
     @classmethod
     def of(cls, value: tf.Tensor) -> "FlowTensor":
         """A tensor of true values."""
         return _normalised(value, tf.zeros([], value.dtype))
 
+    @classmethod
+    def uniform(cls, value: tf.Tensor, shape: Sequence[int]) -> "FlowTensor":
+        """One true value, a scalar, at every position of a shape."""
+        scale = cls.of(value)
+        classes = tuple(positions.uniform(size) for size in shape)
+        return FlowTensor(tf.reshape(scale.value, [1] * len(shape)), scale.log2_scale, classes)
+
     def linear(self, op: Callable[[tf.Tensor], tf.Tensor]) -> "FlowTensor":
-        """Applies an op that is positively homogeneous of degree one: op(a·x) = a·op(x), a > 0."""
-        return _normalised(op(self.value), self.log2_scale)
+        """Applies an op that is positively homogeneous of degree one: op(a·x) = a·op(x), a > 0.
+
+        Where positions are in classes, an op that does the same at each.
+        """
+        return self.through(op, self.classes)
 
     def moved(self, op: Callable[[tf.Tensor], tf.Tensor]) -> "FlowTensor":
         """`linear` for an op that makes no value larger, as ReLU, a pooling, a transposition."""
-        return FlowTensor(op(self.value), self.log2_scale)
+        return FlowTensor(op(self.value), self.log2_scale, self.classes)
+
+    def through(
+        self, op: Callable[[tf.Tensor], tf.Tensor], classes: Sequence[Classes]
+    ) -> "FlowTensor":
+        """`linear` for an op behind which positions are in other classes."""
+        return _normalised(op(self.value), self.log2_scale, tuple(classes))
 
     def plus(self, constant: tf.Tensor | None) -> "FlowTensor":
         """Adds a constant, given in true values, as a bias or β is; None adds nothing."""
         return self if constant is None else add([self, FlowTensor.of(constant)])
 
+    def full(self, axes: Iterable[int] | None = None) -> "FlowTensor":
+        """The same with all positions along some axes, by default along every one."""
+        wanted = range(len(self.classes)) if axes is None else [a % len(self.shape) for a in axes]
+        value, classes = self.value, list(self.classes)
+        for axis in wanted:
+            if classes and classes[axis] is not None:
+                value = tf.gather(value, classes[axis], axis=axis)
+                classes[axis] = None
+        return FlowTensor(value, self.log2_scale, tuple(classes) if any_of(classes) else ())
+
+    def transposed(self, order: Sequence[int]) -> "FlowTensor":
+        """The same with its axes in another order."""
+        classes = tuple(self.classes[axis] for axis in order) if self.classes else ()
+        return FlowTensor(tf.transpose(self.value, order), self.log2_scale, classes)
+
+    def summed(self, axes: Sequence[int], keepdims: bool = False) -> "FlowTensor":
+        """The sum over all positions along some axes."""
+        axes = [axis % len(self.shape) for axis in axes]
+        left = [
+            None if i in axes else classes
+            for i, classes in enumerate(self.classes)
+            if keepdims or i not in axes
+        ]
+
+        def op(value: tf.Tensor) -> tf.Tensor:
+            return tf.reduce_sum(self._weighted(value, axes), axes, keepdims=keepdims)
+
+        return self.through(op, left if any_of(left) else ())
+
+    def mean_size(self) -> tf.Tensor:
+        """The mean absolute value over all positions, apart from the scale."""
+        axes = range(len(self.shape))
+        total = tf.reduce_sum(self._weighted(tf.abs(self.value), axes))
+        return total / self.shape.num_elements()
+
     @property
     def shape(self) -> tf.TensorShape:
-        return self.value.shape
+        """Of all positions."""
+        sizes = list(self.value.shape)
+        for axis, classes in enumerate(self.classes):
+            sizes[axis] = sizes[axis] if classes is None else len(classes)
+        return tf.TensorShape(sizes)
+
+    def _weighted(self, value: tf.Tensor, axes: Iterable[int]) -> tf.Tensor:
+        """Each representative times the number of positions that it stands for."""
+        for axis in axes:
+            if self.classes and self.classes[axis] is not None:
+                along = [1] * len(self.shape)
+                along[axis] = -1
+                number = positions.counts(self.classes[axis])
+                value *= tf.constant(number.reshape(along), value.dtype)
+        return value
+
+
+def any_of(classes: Iterable[Classes]) -> bool:
+    """Whether positions are in classes along any axis."""
+    return any(one is not None for one in classes)
 
 
 def combine(
@@ -55,11 +133,49 @@ def combine(
 ) -> FlowTensor:
     """Applies an op on several tensors, homogeneous of degree one in all of them together.
 
-    The tensors are brought to the largest of their scales first.
+    The tensors are brought to the largest of their scales first. Where positions are in classes,
+    the op does the same at each.
     """
+    tensors = in_common_classes(tensors)
     log2_scale = tf.reduce_max(tf.stack([t.log2_scale for t in tensors]))
     aligned = [t.value * _power_of_two(t.log2_scale - log2_scale) for t in tensors]
-    return _normalised(op(aligned), log2_scale)
+    return _normalised(op(aligned), log2_scale, _joint(tensors))
+
+
+def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
+    """The tensors with positions in the same classes, along axes that they share.
+
+    An axis of size one, which broadcasts, stays as it is; axes are counted from the last.
+    """
+    if not any(t.classes for t in tensors):
+        return list(tensors)
+    values = [t.value for t in tensors]
+    classes = [list(t.classes or [None] * len(t.shape)) for t in tensors]
+    for back in range(1, max(len(t.shape) for t in tensors) + 1):
+        at = [i for i, t in enumerate(tensors) if len(t.shape) >= back and t.shape[-back] != 1]
+        if not any_of(classes[i][-back] for i in at):
+            continue
+        size = tensors[at[0]].shape[-back]
+        joint, representatives = positions.common([classes[i][-back] for i in at], size)
+        for i, index in zip(at, representatives, strict=True):
+            classes[i][-back] = joint
+            if index is not None:
+                values[i] = tf.gather(values[i], index, axis=len(values[i].shape) - back)
+    return [
+        FlowTensor(value, t.log2_scale, tuple(own) if any_of(own) else ())
+        for value, t, own in zip(values, tensors, classes, strict=True)
+    ]
+
+
+def _joint(tensors: Sequence[FlowTensor]) -> tuple[Classes, ...]:
+    """The classes behind an op that broadcasts tensors in common classes."""
+    rank = max(len(t.shape) for t in tensors)
+    joint: list[Classes] = [None] * rank
+    for t in tensors:
+        for back in range(1, len(t.classes) + 1):
+            if t.classes[-back] is not None:
+                joint[-back] = t.classes[-back]
+    return tuple(joint) if any_of(joint) else ()
 
 
 def add(tensors: Sequence[FlowTensor]) -> FlowTensor:
@@ -92,17 +208,22 @@ def product(
 
     Args:
       tensors: the factors.
-      op: the product of the values, linear in each; by default elementwise, with broadcasting.
+      op: the product of the values, linear in each, of tensors with all positions; by default
+        elementwise, with broadcasting.
       main: which factor is not divided; by default the largest.
     """
     if main is None:
         sizes = [t.shape.num_elements() for t in tensors]
         main = sizes.index(max(sizes))
+    means = [t.mean_size() for t in tensors]
+    tensors = in_common_classes(tensors)
     factors = []
     for i, t in enumerate(tensors):
-        value = t.value if i == main else _over(t.value, tf.reduce_mean(tf.abs(t.value)))
+        value = t.value if i == main else _over(t.value, means[i])
         factors.append(_shared(value, len(tensors)))
-    return _normalised((op or _elementwise)(factors), tensors[main].log2_scale)
+    return _normalised(
+        (op or _elementwise)(factors), tensors[main].log2_scale, () if op else _joint(tensors)
+    )
 
 
 def _shared(value: tf.Tensor, n: int) -> tf.Tensor:
@@ -128,10 +249,12 @@ def _elementwise(values: Sequence[tf.Tensor]) -> tf.Tensor:
     return result
 
 
-def _normalised(value: tf.Tensor, log2_scale: tf.Tensor) -> FlowTensor:
+def _normalised(
+    value: tf.Tensor, log2_scale: tf.Tensor, classes: tuple[Classes, ...] = ()
+) -> FlowTensor:
     exponent, is_zero = _exponent_function(value.dtype)(tf.stop_gradient(value))
     log2_scale = tf.where(is_zero, tf.constant(_OF_ZERO, value.dtype), log2_scale + exponent)
-    return FlowTensor(value * _power_of_two(-exponent), log2_scale)
+    return FlowTensor(value * _power_of_two(-exponent), log2_scale, classes)
 
 
 @functools.cache

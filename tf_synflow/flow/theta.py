@@ -1,12 +1,24 @@
 """|θ| as a rule sees it: the tensors that stand for a layer's variables."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
+from tf_synflow.flow.windows import Windows
+
 # Called with a layer and what its rule gave.
 Observe = Callable[[Any, Any], None]
+
+
+class Kernel(Protocol):
+    """A |θ| that is known as a matrix and need not be there as a tensor."""
+
+    def dense(self) -> tf.Tensor:
+        """All of it, in the variable's shape."""
+
+    def times(self, rows: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
+        """The patches under windows over rows, of shape (n, inputs), times the matrix."""
 
 
 class Theta:
@@ -25,7 +37,7 @@ class Theta:
     def __init__(
         self,
         layer: Any,
-        by_variable: Mapping[int, tf.Tensor],
+        by_variable: Mapping[int, tf.Tensor | Kernel],
         dtype: tf.DType,
         observe: Observe | None = None,
     ):
@@ -43,7 +55,28 @@ class Theta:
 
     def value_of(self, variable: Any) -> tf.Tensor | None:
         """The tensor that stands for a variable, None for what is none of the model's."""
-        return self._by_variable.get(id(variable))
+        value = self._by_variable.get(id(variable))
+        return value if value is None or tf.is_tensor(value) else value.dense()
+
+    def product(
+        self, rows: tf.Tensor, windows: Windows | None = None, attribute: str = "kernel"
+    ) -> tf.Tensor:
+        """Rows times a kernel as a matrix: its last axis the outputs, all others the inputs.
+
+        A rule that says so, rather than take the kernel and multiply, lets a scorer leave out what
+        is dead, and score a weight without the gradient of the whole kernel.
+
+        Args:
+          rows: of shape (n, inputs), or a feature map (positions, channels) under windows.
+          windows: whose patches are the rows.
+          attribute: the layer's name of the kernel.
+        """
+        kernel = self._by_variable[id(getattr(self._layer, attribute))]
+        if not tf.is_tensor(kernel):
+            return kernel.times(rows, windows)
+        if windows is not None:
+            rows = tf.reshape(windows.gather(rows), [len(windows.index), -1])
+        return tf.matmul(rows, tf.reshape(kernel, [-1, kernel.shape[-1]]))
 
     def first(self, *attributes: str) -> tf.Tensor | None:
         """The first of several attributes that is there: Kerases differ in names."""

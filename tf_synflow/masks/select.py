@@ -48,14 +48,23 @@ def select(
       >>> select({"a": np.array([3., 1., 2.])}, {"a": np.ones(3, bool)}, density=1 / 3)
       {'a': array([ True, False, False])}
     """
-    if scope not in SCOPES:
-        raise errors.UnknownNameError("scope", scope, SCOPES)
-    if ties not in TIES:
-        raise errors.UnknownNameError("kind of ties", ties, TIES)
+    check_names(scope, ties)
     structures = structures or {}
     tensors = [_Tensor(scores[name], mask, structures.get(name)) for name, mask in masks.items()]
     kept = SCOPES[scope](tensors, density, ties == "position")
     return dict(zip(masks, kept, strict=True))
+
+
+def check_names(scope: str, ties: str) -> None:
+    """Checks that there is such a scope, and such a way with ties.
+
+    Raises:
+      UnknownNameError: there is none.
+    """
+    if scope not in SCOPES:
+        raise errors.UnknownNameError("scope", scope, SCOPES)
+    if ties not in TIES:
+        raise errors.UnknownNameError("kind of ties", ties, TIES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -125,7 +134,7 @@ def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.
 def _layer(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:
     sizes = np.array([tensor.mask.size for tensor in tensors])
     left = np.array([np.count_nonzero(tensor.mask) for tensor in tensors])
-    keeps = _apportion(quantities.kept_count(int(sizes.sum()), density), sizes, left)
+    keeps = apportion(quantities.kept_count(int(sizes.sum()), density), sizes, left)
     result = []
     for tensor, keep in zip(tensors, keeps, strict=True):
         groups = tensor.groups(scarce=keep < tensor.capacity)
@@ -168,7 +177,7 @@ def _within(mask: np.ndarray, kept: np.ndarray) -> np.ndarray:
     return result
 
 
-def _apportion(keep: int, sizes: np.ndarray, left: np.ndarray) -> np.ndarray:
+def apportion(keep: int, sizes: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Shares `keep` among tensors in proportion to `sizes`, whole numbers that add up exactly.
 
     Largest remainders, with at least one weight for each tensor (while there are enough) and never

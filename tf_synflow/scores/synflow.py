@@ -1,16 +1,26 @@
 """SynFlow: the flow through a weight, without data (Tanaka et al. 2020, equation 6)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 
 from tf_synflow import errors
+from tf_synflow.flow.kernel import MatrixKernel
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.weights import is_additive
-from tf_synflow.scores.scorer import ScoreFunction, Scorer, Scores
+from tf_synflow.flow.windows import Windows
+from tf_synflow.masks.cut import TiledScores
+from tf_synflow.masks.survivors import Survivors
+from tf_synflow.scores.scorer import Scorer, Scores
 
 DTYPES = ("float64", "float32")
+
+# Scores of a tile: two megabytes in float64, what a cache holds.
+_TILE = 2**18
+
+# Infinity and NaN are found in the scores, and said there.
+_UNCHECKED = np.errstate(over="ignore", invalid="ignore")
 
 
 class SynFlow(Scorer):
@@ -35,42 +45,192 @@ class SynFlow(Scorer):
             raise errors.UnknownNameError("dtype of SynFlow", dtype, DTYPES)
         self.dtype = dtype
 
-    def bind(self, network: Network) -> ScoreFunction:
-        absolute = {
-            name: tf.constant(np.abs(value), self.dtype) for name, value in network.values().items()
-        }
-        zero = {name for name in absolute if is_additive(name) and not np.any(absolute[name])}
-
-        def flow_through(masks: list[tf.Tensor]) -> tuple[list[tf.Tensor], tf.Tensor]:
-            kept = {
-                name: absolute[name] * tf.cast(mask, self.dtype)
-                for name, mask in zip(network.prunable, masks, strict=True)
-            }
-            with tf.GradientTape() as tape:
-                tape.watch(kept)
-                theta = {**absolute, **kept}
-                flow = network({name: theta[name] for name in theta if name not in zero})
-                total = flow.value
-            gradients = tape.gradient(
-                total, kept, unconnected_gradients=tf.UnconnectedGradients.ZERO
-            )
-            return [kept[name] * gradients[name] for name in kept], flow.log2_scale
-
-        # One trace a network, kept as such: TensorFlow warns of a tf.function that is made anew.
-        shapes = network.prunable_shapes.values()
-        compiled = tf.function(flow_through, autograph=False).get_concrete_function(
-            [tf.TensorSpec(shape, tf.bool) for shape in shapes]
-        )
-
-        def score(masks: Mapping[str, np.ndarray]) -> Scores:
-            arrays, log2_scale = compiled([tf.constant(masks[name]) for name in network.prunable])
-            named = zip(network.prunable, arrays, strict=True)
-            return Scores(
-                {name: array.numpy().astype(np.float64, copy=False) for name, array in named},
-                float(log2_scale),
-            )
-
-        return score
+    def bind(self, network: Network) -> "SynapticFlow":
+        return SynapticFlow(network, self.dtype)
 
     def get_config(self) -> dict:
         return {"dtype": self.dtype}
+
+
+class SynapticFlow:
+    """The flow through one network, traced once, whatever is left of its weights.
+
+    ∂R/∂θ of a kernel is a product of two small factors, Σ inputsᵀ·signals over the positions that
+    it is applied at: the flow that arrives at it, and the gradient of R by what leaves it. The
+    graph gives the factors, and a score is made from them where it is looked at.
+
+    Args:
+      network: whose model must stay as it is while this is used.
+      dtype: of the scores.
+    """
+
+    def __init__(self, network: Network, dtype: str = "float64"):
+        self._network, self._dtype = network, dtype
+        self._survivors: dict[str, Survivors] = {}
+        self._windows: dict[str, list[Windows | None]] = {}
+        self.restart()
+        self._trace()
+
+    def __call__(self, masks: Mapping[str, np.ndarray]) -> Scores:
+        """The scores of all weights on the network of those that masks leave."""
+        self.restart(masks)
+        tensors, log2_scale = self.factors()
+        return Scores({one.name: one.all() for one in tensors}, log2_scale)
+
+    def restart(self, masks: Mapping[str, np.ndarray] | None = None) -> None:
+        """Reads the prunable weights again, and removes those that masks, by name, do not keep."""
+        for name in self._network.prunable:
+            value = np.abs(self._network.weights[name].variable.numpy()).astype(self._dtype)
+            mask = None if masks is None else masks[name]
+            if name in self._survivors:
+                self._survivors[name].restart(value, mask)
+            else:
+                self._survivors[name] = Survivors(value, mask)
+
+    def factors(self) -> tuple[list["Factors"], float]:
+        """The scores of the weights that are left, and the exponent of their common scale."""
+        found, log2_scale = self._flow(tf.ones([], self._dtype))
+        found = tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
+        tensors = []
+        for name, survivors in self._survivors.items():
+            products, gradient, through = found[name]
+            inputs = [
+                rows if windows is None else windows.patches(rows)
+                for (rows, _), windows in zip(products, self._windows[name], strict=True)
+            ]
+            signals = [signal for _, signal in products]
+            tensors.append(Factors(name, survivors, inputs, signals, gradient, through))
+        return tensors, float(log2_scale)
+
+    def masks(self) -> dict[str, np.ndarray]:
+        """Which weights are left, by name."""
+        return {name: one.full_mask() for name, one in self._survivors.items()}
+
+    def _trace(self) -> None:
+        network, dtype = self._network, tf.as_dtype(self._dtype)
+        theta = {}
+        for name, weight in network.weights.items():
+            if name not in self._survivors:
+                value = np.abs(weight.value())
+                if np.any(value) or not is_additive(name):
+                    theta[name] = tf.constant(value, dtype)
+        absent = {
+            name
+            for name, one in self._survivors.items()
+            if is_additive(name) and not np.any(one.values)
+        }
+
+        def flow(one: tf.Tensor) -> tuple[dict, dict, tf.Tensor]:
+            with tf.GradientTape() as tape:
+                tape.watch(one)
+                kernels = {
+                    name: MatrixKernel(survivors, one, tape)
+                    for name, survivors in self._survivors.items()
+                    if name not in absent
+                }
+                total = network({**theta, **kernels}, one)
+            products = {name: kernel.products for name, kernel in kernels.items()}
+            dense = {name: k.tensor for name, k in kernels.items() if k.tensor is not None}
+            signals, gradients = tape.gradient(
+                total.value,
+                ({name: [one.output for one in own] for name, own in products.items()}, dense),
+                output_gradients=one,
+                unconnected_gradients=tf.UnconnectedGradients.ZERO,
+            )
+            found = {}
+            for name in self._survivors:
+                own = [*zip(products.get(name, ()), signals.get(name, ()), strict=True)]
+                parts = [product.output * signal for product, signal in own]
+                gradient = [gradients[name]] if name in gradients else []
+                parts += [dense[name] * g for g in gradient]
+                through = tf.add_n([tf.reduce_sum(tf.abs(part)) for part in parts] or [one * 0])
+                found[name] = ([(p.rows, signal) for p, signal in own], gradient, through)
+                self._windows[name] = [product.windows for product, _ in own]
+            return found, total.log2_scale
+
+        # One trace a network, kept as such: TensorFlow warns of a tf.function that is made anew.
+        self._flow = tf.function(flow, autograph=False).get_concrete_function(
+            tf.TensorSpec([], dtype)
+        )
+
+
+class Factors(TiledScores):
+    """The scores of one weight: |θ| ⊙ Σ inputsᵀ·signals.
+
+    Args:
+      name: of the weight.
+      survivors: what is left of it.
+      inputs: the rows (n, inputs) that it is multiplied with, one array a product.
+      signals: for each of them the gradient (n, outputs) of R by what it gives.
+      gradients: of R by the weight itself, in its shape, where it is used otherwise; one or none.
+      through: the sum of its scores, which is the flow through it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        survivors: Survivors,
+        inputs: Sequence[np.ndarray],
+        signals: Sequence[np.ndarray],
+        gradients: Sequence[np.ndarray],
+        through: float,
+    ):
+        self.name, self.survivors, self.through = name, survivors, float(through)
+        self._inputs = _joined([survivors.inputs(rows) for rows in inputs])
+        self._signals = _joined([survivors.outputs(rows) for rows in signals])
+        self._gradient = survivors.live(gradients[0]) if gradients else None
+
+    @property
+    def can_be_ranked(self) -> bool:
+        """Whether the scores are finite, and not all zero while no weight is removed."""
+        whole = self.survivors.count == self.survivors.size
+        flows = self.through > 0 or not whole or is_additive(self.name)
+        return flows and bool(np.isfinite(self.through))
+
+    def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
+        rows, columns = self.survivors.values.shape
+        step = max(1, _TILE // max(columns, 1))
+        buffer = np.empty((step, columns), self.survivors.values.dtype)
+        for start in range(0, rows, step):
+            chosen = slice(start, min(start + step, rows))
+            yield chosen, self._scores(chosen, buffer[: chosen.stop - start])
+
+    @_UNCHECKED
+    def sample(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        values = self.survivors.values[np.ix_(rows, columns)]
+        gradient = np.zeros_like(values)
+        if self._inputs is not None:
+            gradient += self._inputs[:, rows].T @ self._signals[:, columns]
+        if self._gradient is not None:
+            gradient += self._gradient[np.ix_(rows, columns)]
+        return gradient * values
+
+    def all(self) -> np.ndarray:
+        """All scores, in the weight's shape."""
+        live = np.empty(self.survivors.values.shape)
+        for rows, tile in self.tiles():
+            live[rows] = tile
+        return self.survivors.spread(live)
+
+    @_UNCHECKED
+    def _scores(self, rows: slice, out: np.ndarray) -> np.ndarray:
+        """∂R/∂θ of some rows, times |θ|."""
+        if self._inputs is None:
+            out[:] = 0 if self._gradient is None else self._gradient[rows]
+        else:
+            _outer(self._inputs[:, rows], self._signals, out)
+            if self._gradient is not None:
+                out += self._gradient[rows]
+        return np.multiply(out, self.survivors.values[rows], out=out)
+
+
+def _outer(inputs: np.ndarray, signals: np.ndarray, out: np.ndarray) -> None:
+    """Σ inputsᵀ·signals; BLAS takes six times as long for one outer product as NumPy."""
+    if len(inputs) == 1:
+        np.multiply(inputs[0][:, np.newaxis], signals[0], out=out)
+    else:
+        np.matmul(inputs.T, signals, out=out)
+
+
+def _joined(parts: Sequence[np.ndarray]) -> np.ndarray | None:
+    return np.concatenate(parts) if len(parts) > 1 else next(iter(parts), None)

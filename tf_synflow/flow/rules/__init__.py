@@ -13,9 +13,17 @@ file a family of ops; a new file here is found by itself.
 import importlib
 import pkgutil
 
-from tf_synflow.flow.rules.registry import Rule, apply, find, flow_keywords, flow_rule, rule_of
+from tf_synflow.flow.rules.registry import (
+    Rule,
+    apply,
+    by_class,
+    find,
+    flow_keywords,
+    flow_rule,
+    rule_of,
+)
 
-__all__ = ["Rule", "apply", "find", "flow_keywords", "flow_rule", "rule_of"]
+__all__ = ["Rule", "apply", "by_class", "find", "flow_keywords", "flow_rule", "rule_of"]
 
 for _family in pkgutil.iter_modules(__path__):
     importlib.import_module(f"{__name__}.{_family.name}")

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_synflow import compat, errors
-from tf_synflow.flow.rules.registry import apply, flow_rule
+from tf_synflow.flow.rules.registry import apply, by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 
@@ -37,12 +37,14 @@ def activation(function: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
 
 
 @flow_rule("Activation")
+@by_class
 def activation_layer(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     return activation(layer.activation, theta, x)
 
 
 @flow_rule("ReLU", "LeakyReLU", "ops.Relu", "ops.Relu6", "ops.LeakyRelu")
 @flow_rule("tf.nn.relu", "tf.nn.relu6", "tf.nn.leaky_relu")
+@by_class
 def relu(layer: Any, theta: Theta, x: FlowTensor, **keywords: Any) -> FlowTensor:
     """max(x, 0), or with the absolute slope below zero; a cap is left out (ReLU6 → ReLU)."""
     slope = getattr(layer, "negative_slope", getattr(layer, "alpha", None))
@@ -65,6 +67,7 @@ def prelu(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     "math.erf math.exp math.log math.log1p math.pow math.reciprocal math.rsqrt math.sigmoid "
     "math.softplus math.sqrt math.tanh clip_by_value"
 ).split()))  # fmt: skip
+@by_class
 def left_out(layer: Any, theta: Theta, x: FlowTensor, *args: Any, **keywords: Any) -> FlowTensor:
     """The identity for a function of one tensor that is not homogeneous of degree one."""
     return x

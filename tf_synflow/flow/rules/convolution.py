@@ -1,106 +1,171 @@
-"""Convolutions: plain, grouped, dilated, transposed, depthwise, separable."""
+"""Convolutions: plain, grouped, dilated, transposed, depthwise, separable.
 
-from collections.abc import Callable
+Each is a matrix product of patches, one patch for each class of positions, with the kernel.
+"""
+
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
+from tf_synflow.flow import positions
 from tf_synflow.flow.rules.activation import activation
-from tf_synflow.flow.rules.registry import flow_rule
+from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
+from tf_synflow.flow.windows import Windows
+
+# From a feature map (positions, channels) and windows over it to (windows, filters).
+Product = Callable[[tf.Tensor, Windows], tf.Tensor]
+
+# Patches of more values are not made; 2^25 of them are 256 MB.
+_MOST_VALUES = 2**25
 
 
 @flow_rule("Conv1D", "Conv2D", "Conv3D")
+@by_class
 def conv(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
-    causal = layer.padding == "causal"
-    padding = "VALID" if causal else layer.padding.upper()
-    # One op instead of a convolution for each of ConvNeXt's 768 channels.
-    depthwise = (
-        1 < layer.groups == layer.filters
-        and theta.kernel.shape[-2] == 1
-        and len(layer.kernel_size) < 3
-        and len(set(layer.strides)) == 1
-    )
+    def product(rows: tf.Tensor, windows: Windows) -> tf.Tensor:
+        if layer.groups == 1:
+            return theta.product(rows, windows)
+        patches = windows.gather(rows)
+        number, places, channels = patches.shape
+        groups = [places, channels // layer.groups, layer.groups, layer.filters // layer.groups]
+        patches = tf.reshape(patches, [number, places, layer.groups, -1])
+        kernel = tf.reshape(theta.kernel, groups)
+        return _flat(tf.einsum("npgc,pcgf->ngf", patches, kernel))
 
-    def op(value: tf.Tensor) -> tf.Tensor:
-        if causal:
-            left = layer.dilation_rate[0] * (layer.kernel_size[0] - 1)
-            value = tf.pad(value, [[0, 0], [left, 0], [0, 0]])
-        if depthwise:
-            return _depthwise(layer, value, tf.einsum("...ic->...ci", theta.kernel), padding)
-        # TensorFlow has no gradient of a grouped convolution on the CPU.
-        kernels = tf.split(theta.kernel, layer.groups, axis=-1)
-        outputs = [
-            tf.nn.convolution(
-                part,
-                kernel,
-                strides=layer.strides,
-                padding=padding,
-                dilations=layer.dilation_rate,
-            )
-            for part, kernel in zip(tf.split(value, layer.groups, axis=-1), kernels, strict=True)
-        ]
-        return outputs[0] if layer.groups == 1 else tf.concat(outputs, axis=-1)
-
-    return activation(layer.activation, theta, channels_last(layer, x, op, theta.bias))
+    x = channels_last(layer, x)
+    if _values(layer, x) > _MOST_VALUES and layer.groups == 1 and layer.padding != "causal":
+        x = x.full().linear(lambda value: _plain(layer, theta, value)).plus(theta.bias)
+    else:
+        x = slide(x, product, _kernel_windows(layer, x)).plus(theta.bias)
+    return activation(layer.activation, theta, channels_back(layer, x))
 
 
 @flow_rule("Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose")
+@by_class
 def conv_transpose(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     shape = tuple(layer.compute_output_shape(tuple(x.shape)))
-    if layer.data_format == "channels_first":
-        shape = (shape[0], *shape[2:], shape[1])
-
-    def op(value: tf.Tensor) -> tf.Tensor:
-        return tf.nn.conv_transpose(
-            value,
-            theta.kernel,
-            output_shape=shape,
-            strides=layer.strides,
-            padding=layer.padding.upper(),
-            dilations=layer.dilation_rate,
+    sizes = shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
+    x = channels_last(layer, x)
+    windows = [
+        positions.transposed_windows(classes, size, *rest, padding=layer.padding)
+        for classes, size, *rest in zip(
+            *axes_of(x), sizes, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
         )
+    ]
 
-    return activation(layer.activation, theta, channels_last(layer, x, op, theta.bias))
+    def product(rows: tf.Tensor, windows: Windows) -> tf.Tensor:
+        patches = windows.gather(rows)
+        kernel = tf.reshape(theta.kernel, [patches.shape[1], layer.filters, patches.shape[2]])
+        return tf.einsum("npc,pfc->nf", patches, kernel)
+
+    x = slide(x, product, windows).plus(theta.bias)
+    return activation(layer.activation, theta, channels_back(layer, x))
 
 
 @flow_rule("DepthwiseConv1D", "DepthwiseConv2D")
+@by_class
 def depthwise_conv(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     kernel = theta.first("depthwise_kernel", "kernel")
-    x = channels_last(layer, x, lambda value: _depthwise(layer, value, kernel), theta.bias)
-    return activation(layer.activation, theta, x)
+    x = channels_last(layer, x)
+    windows = _kernel_windows(layer, x)
+    x = slide(x, lambda *patches: _depthwise(*patches, kernel), windows).plus(theta.bias)
+    return activation(layer.activation, theta, channels_back(layer, x))
 
 
 @flow_rule("SeparableConv1D", "SeparableConv2D")
+@by_class
 def separable_conv(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
-    def op(value: tf.Tensor) -> tf.Tensor:
-        value = _depthwise(layer, value, theta.depthwise_kernel)
-        return tf.nn.convolution(value, theta.pointwise_kernel)
+    def product(rows: tf.Tensor, windows: Windows) -> tf.Tensor:
+        rows = _depthwise(rows, windows, theta.depthwise_kernel)
+        return theta.product(rows, attribute="pointwise_kernel")
 
-    return activation(layer.activation, theta, channels_last(layer, x, op, theta.bias))
-
-
-def _depthwise(
-    layer: Any, value: tf.Tensor, kernel: tf.Tensor, padding: str | None = None
-) -> tf.Tensor:
-    strides, dilations = tuple(layer.strides), tuple(layer.dilation_rate)
-    one_dimensional = len(value.shape) == 3
-    if one_dimensional:
-        value, kernel = value[:, tf.newaxis], kernel[tf.newaxis]
-        strides, dilations = strides * 2 if len(strides) == 1 else strides, (1, *dilations[-1:])
-    padding = padding or layer.padding.upper()
-    value = tf.nn.depthwise_conv2d(value, kernel, (1, *strides, 1), padding, dilations=dilations)
-    return value[:, 0] if one_dimensional else value
+    x = channels_last(layer, x)
+    x = slide(x, product, _kernel_windows(layer, x)).plus(theta.bias)
+    return activation(layer.activation, theta, channels_back(layer, x))
 
 
-def channels_last(
-    layer: Any, x: FlowTensor, op: Callable[[tf.Tensor], tf.Tensor], bias: tf.Tensor | None
-) -> FlowTensor:
-    """A convolution plus bias; channels-first goes through channels-last, the CPU's only layout."""
-    if layer.data_format != "channels_first":
-        return x.linear(op).plus(bias)
+# --- helpers --------------------------------------------------------------------------------------
+
+
+def channels_last(layer: Any, x: FlowTensor) -> FlowTensor:
+    """The tensor with all its channels, as the last axis."""
     rank = len(x.shape)
-    x = x.moved(lambda value: tf.transpose(value, [0, *range(2, rank), 1]))
-    x = x.linear(op).plus(bias)
-    return x.moved(lambda value: tf.transpose(value, [0, rank - 1, *range(1, rank - 1)]))
+    if getattr(layer, "data_format", None) == "channels_first":
+        x = x.transposed([0, *range(2, rank), 1])
+    return x.full([0, rank - 1])
+
+
+def channels_back(layer: Any, x: FlowTensor) -> FlowTensor:
+    """The tensor with its channels where the layer has them."""
+    rank = len(x.shape)
+    if getattr(layer, "data_format", None) != "channels_first":
+        return x
+    return x.transposed([0, rank - 1, *range(1, rank - 1)])
+
+
+def slide(x: FlowTensor, product: Product, windows: Sequence[tuple[Any, Any]]) -> FlowTensor:
+    """Applies a product under windows along each spatial axis.
+
+    Args:
+      x: channels last.
+      product: of a feature map and windows over it.
+      windows: for each spatial axis the classes behind it and the windows, see `positions`.
+    """
+    classes, axes = zip(*windows, strict=True)
+    examples = np.arange(x.shape[0])[:, np.newaxis]  # more than one under TimeDistributed
+    over = Windows([examples, *axes], x.value.shape[:-1])
+
+    def op(value: tf.Tensor) -> tf.Tensor:
+        output = product(tf.reshape(value, [-1, value.shape[-1]]), over)
+        return tf.reshape(output, [*over.shape, output.shape[-1]])
+
+    behind = (None, *classes, None)
+    return x.through(op, behind if any(one is not None for one in behind) else ())
+
+
+def _kernel_windows(layer: Any, x: FlowTensor) -> list[tuple[Any, Any]]:
+    rank = len(x.shape) - 2
+    sizes, strides, dilations = (
+        _along(own, rank) for own in (layer.kernel_size, layer.strides, layer.dilation_rate)
+    )
+    return [
+        positions.windows(*axis, padding=layer.padding)
+        for axis in zip(*axes_of(x), sizes, strides, dilations, strict=True)
+    ]
+
+
+def _along(sizes: Sequence[int], rank: int) -> tuple[int, ...]:
+    """One number for each spatial axis: a `DepthwiseConv1D` of tf_keras has a second one."""
+    return tuple(sizes)[-rank:]
+
+
+def axes_of(x: FlowTensor) -> tuple[Sequence, Sequence[int]]:
+    """Classes and sizes of the spatial axes."""
+    spatial = range(1, len(x.shape) - 1)
+    return [x.classes[i] if x.classes else None for i in spatial], list(x.shape[1:-1])
+
+
+def _values(layer: Any, x: FlowTensor) -> int:
+    """How many values the patches of a convolution hold at most."""
+    return math.prod(x.value.shape) * math.prod(layer.kernel_size)
+
+
+def _plain(layer: Any, theta: Theta, value: tf.Tensor) -> tf.Tensor:
+    return tf.nn.convolution(
+        value, theta.kernel, layer.strides, layer.padding.upper(), dilations=layer.dilation_rate
+    )
+
+
+def _depthwise(rows: tf.Tensor, windows: Windows, kernel: tf.Tensor) -> tf.Tensor:
+    patches = windows.gather(rows)
+    kernel = tf.reshape(kernel, [*patches.shape[1:], -1])
+    return _flat(tf.einsum("npc,pcm->ncm", patches, kernel))
+
+
+def _flat(patches: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(patches, [patches.shape[0], -1])

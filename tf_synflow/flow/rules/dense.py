@@ -5,15 +5,19 @@ from typing import Any
 import tensorflow as tf
 
 from tf_synflow.flow.rules.activation import activation
-from tf_synflow.flow.rules.registry import flow_rule
+from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 
 
 @flow_rule("Dense")
+@by_class
 def dense(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
-    contract = tf.matmul if len(x.shape) == 2 else lambda a, b: tf.tensordot(a, b, 1)
-    x = x.linear(lambda value: contract(value, theta.kernel)).plus(theta.bias)
+    def op(value: tf.Tensor) -> tf.Tensor:
+        *positions, inputs = value.shape
+        return tf.reshape(theta.product(tf.reshape(value, [-1, inputs])), [*positions, layer.units])
+
+    x = x.full([-1]).linear(op).plus(theta.bias)
     return activation(layer.activation, theta, x)
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from tf_synflow.flow.rules.registry import flow_rule
+from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 
@@ -13,6 +13,7 @@ from tf_synflow.flow.theta import Theta
     "Identity", "StochasticDepth", "tf.identity", "tf.stop_gradient", "tf.cast",
     "ops.StopGradient", "ops.Cast", "ops.SaturateCast", "ops.Copy", "ops.View",
 )  # fmt: skip
+@by_class
 def nothing(layer: Any, theta: Theta, x: FlowTensor, *args: Any, **keywords: Any) -> FlowTensor:
     """The identity for what does nothing at inference."""
     return x
@@ -27,6 +28,7 @@ def nothing(layer: Any, theta: Theta, x: FlowTensor, *args: Any, **keywords: Any
     "RandomElasticTransform", "AutoContrast", "Equalization",
     "Solarization", "AugMix", "RandAugment", "CutMix", "MixUp", "LayerScale",
 )  # fmt: skip
+@by_class
 def preprocessing(layer: Any, theta: Theta, x: FlowTensor, **keywords: Any) -> FlowTensor:
     """The identity for preprocessing: an input of ones says how a network's own weights stand.
 

@@ -10,18 +10,20 @@ from typing import Any
 import tensorflow as tf
 
 from tf_synflow.flow import tensor
-from tf_synflow.flow.rules.registry import flow_rule
+from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 
 
 @flow_rule("Add", "Subtract")
+@by_class
 def add(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     """The sum; in a difference the sign is one more weight, of absolute value one."""
     return tensor.add(xs)
 
 
 @flow_rule("CustomScaleLayer")
+@by_class
 def scaled_residual(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     """Shortcut + scale·branch, of the Inception-ResNets of keras.applications."""
     shortcut, branch = xs
@@ -29,16 +31,25 @@ def scaled_residual(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTenso
 
 
 @flow_rule("Average")
+@by_class
 def average(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     return tensor.add(xs).linear(lambda value: value / len(xs))
 
 
-@flow_rule("Concatenate", "Maximum", "Minimum")
-def join(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
+@flow_rule("Maximum", "Minimum")
+@by_class
+def extreme(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     return tensor.combine(layer.call, xs)
 
 
+@flow_rule("Concatenate")
+@by_class
+def join(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
+    return tensor.combine(layer.call, [x.full([layer.axis]) for x in xs])
+
+
 @flow_rule("Multiply")
+@by_class
 def multiply(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     # Keras broadcasts a vector per example over the positions of a feature map.
     rank = max(len(x.shape) for x in xs)
@@ -62,4 +73,5 @@ def _with_rank(x: FlowTensor, rank: int) -> FlowTensor:
     missing = rank - len(x.shape)
     if not missing:
         return x
+    x = x.full()
     return x.linear(lambda value: tf.reshape(value, [x.shape[0], *[1] * missing, *x.shape[1:]]))

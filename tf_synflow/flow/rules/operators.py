@@ -10,11 +10,12 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_synflow import errors
 from tf_synflow.flow import tensor
-from tf_synflow.flow.rules.registry import flow_rule
+from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 
@@ -24,6 +25,7 @@ from tf_synflow.flow.theta import Theta
 @flow_rule("ops.Add", "ops.Subtract", "ops.Maximum", "ops.Minimum")
 @flow_rule("tf.__operators__.add", "tf.math.add", "tf.math.subtract", "tf.math.add_n")
 @flow_rule("tf.math.maximum", "tf.math.minimum")
+@by_class
 def add(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowTensor:
     """The sum, or of flows alone the maximum; a constant operand adds no flow, only positions."""
     operands = _operands(operands, keywords)
@@ -40,6 +42,7 @@ def add(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowTensor
 
 
 @flow_rule("ops.Multiply", "tf.math.multiply")
+@by_class
 def multiply(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowTensor:
     """A product of flows, see `tensor.product`, or of a flow and the absolute value of a factor."""
     operands = _operands(operands, keywords)
@@ -54,6 +57,7 @@ def multiply(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowT
 
 @flow_rule("ops.Divide", "ops.TrueDivide", "ops.DivideNoNan")
 @flow_rule("tf.math.truediv", "tf.math.divide_no_nan")
+@by_class
 def divide(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowTensor:
     """Divided by the absolute value of a constant; what divides by a flow normalises: left out."""
     numerator, denominator = _operands(operands, keywords)
@@ -66,11 +70,13 @@ def divide(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowTen
 
 
 @flow_rule("ops.Square", "tf.math.square")
+@by_class
 def square(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     return tensor.product([x, x])
 
 
 @flow_rule("ops.Absolute", "ops.Negative", "tf.math.abs", "tf.math.negative")
+@by_class
 def absolute(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     return x.linear(tf.abs)
 
@@ -176,7 +182,12 @@ def _operands(operands: Any, keywords: Mapping[str, Any] = MappingProxyType({}))
     values = [*operands, *keywords.values()]
     if len(values) == 1 and isinstance(values[0], list | tuple):  # tf.math.add_n
         values = list(values[0])
-    return [x for x in values if not isinstance(x, str)]
+    values = [x for x in values if not isinstance(x, str)]
+    # A constant or a weight with axes of its own has other values at other positions.
+    constants = [x for x in values if not isinstance(x, FlowTensor)]
+    if not any(len(x.shape if hasattr(x, "shape") else np.shape(x)) for x in constants):
+        return values
+    return [x.full() if isinstance(x, FlowTensor) else x for x in values]
 
 
 def _factor(theta: Theta, constant: Any) -> tf.Tensor:

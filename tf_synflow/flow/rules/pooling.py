@@ -1,21 +1,20 @@
 """Poolings, paddings and what else has no weights and moves values about."""
 
-from collections.abc import Callable
+import math
 from typing import Any
 
 import tensorflow as tf
 
-from tf_synflow.flow.rules.convolution import channels_last
-from tf_synflow.flow.rules.registry import Rule, flow_rule
+from tf_synflow.flow import positions
+from tf_synflow.flow.rules.convolution import axes_of, channels_back, channels_last, slide
+from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
+from tf_synflow.flow.windows import Windows
 
 
 @flow_rule(
-    *(f"{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2)),
-    *(f"{kind}Pooling{n}D" for kind in ("GlobalMax", "GlobalAverage") for n in (1, 2, 3)),
     *(f"Adaptive{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)),
-    *(f"{kind}{n}D" for kind in ("ZeroPadding", "Cropping", "UpSampling") for n in (1, 2, 3)),
     "Flatten", "Reshape", "Permute", "RepeatVector", "CenterCrop", "Resizing",
 )  # fmt: skip
 def itself(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
@@ -24,26 +23,91 @@ def itself(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     return x.moved(lambda value: tf.cast(layer.call(value), value.dtype))
 
 
-def pooling_3d(pool: Callable[..., tf.Tensor]) -> Rule:
-    """A pooling over height and width, then one over depth: the CPU has no float64 one over all."""
-
-    def rule(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
-        padding = layer.padding.upper()
-        (depth, *area), (depth_stride, *area_strides) = layer.pool_size, layer.strides
-
-        def op(value: tf.Tensor) -> tf.Tensor:
-            batch, *volume, channels = value.shape
-            value = tf.reshape(value, [batch * volume[0], *volume[1:], channels])
-            value = pool(value, area, area_strides, padding)
-            height, width = value.shape[1:3]
-            value = tf.reshape(value, [batch, volume[0], height * width, channels])
-            value = pool(value, (depth, 1), (depth_stride, 1), padding)
-            return tf.reshape(value, [batch, value.shape[1], height, width, channels])
-
-        return channels_last(layer, x, op, None)
-
-    return rule
+@flow_rule(*(f"{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)))
+@by_class
+def pooling(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
+    """The largest or the mean value in a window; what is outside does not count."""
+    x = channels_last(layer, x)
+    rank = len(x.shape) - 2
+    sizes, strides = (_per_axis(own, rank) for own in (layer.pool_size, layer.strides))
+    windows = [
+        positions.windows(*axis, padding=layer.padding)
+        for axis in zip(*axes_of(x), sizes, strides, strict=True)
+    ]
+    pool = _largest if "Max" in type(layer).__name__ else _mean
+    return channels_back(layer, slide(x, pool, windows))
 
 
-flow_rule("MaxPooling3D")(pooling_3d(tf.nn.max_pool2d))
-flow_rule("AveragePooling3D")(pooling_3d(tf.nn.avg_pool2d))
+@flow_rule(*(f"Global{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)))
+@by_class
+def global_pooling(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
+    rank = len(x.shape)
+    first = layer.data_format == "channels_first"
+    spatial = list(range(2, rank) if first else range(1, rank - 1))
+    keepdims = getattr(layer, "keepdims", False)
+    x = x.full([axis for axis in range(rank) if axis not in spatial])
+    if "Max" in type(layer).__name__:
+        return x.through(lambda value: tf.reduce_max(value, spatial, keepdims=keepdims), ())
+    size = math.prod(x.shape[axis] for axis in spatial)
+    return x.summed(spatial, keepdims).linear(lambda value: value / size)
+
+
+@flow_rule(*(f"ZeroPadding{n}D" for n in (1, 2, 3)))
+@by_class
+def zero_padding(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
+    x = channels_last(layer, x)
+    padding = _pairs(layer.padding)
+    windows = [
+        positions.windows(classes, size, 1, padding=own)
+        for classes, size, own in zip(*axes_of(x), padding, strict=True)
+    ]
+    return channels_back(layer, slide(x, _only, windows))
+
+
+@flow_rule(*(f"Cropping{n}D" for n in (1, 2, 3)))
+@by_class
+def cropping(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
+    x = channels_last(layer, x)
+    windows = [
+        positions.windows(classes, size, 1, padding=(-before, -after))
+        for classes, size, (before, after) in zip(*axes_of(x), _pairs(layer.cropping), strict=True)
+    ]
+    return channels_back(layer, slide(x, _only, windows))
+
+
+@flow_rule(*(f"UpSampling{n}D" for n in (1, 2, 3)))
+@by_class
+def upsampling(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
+    """Every value several times, or interpolated between all positions."""
+    if getattr(layer, "interpolation", "nearest") != "nearest":
+        return itself(layer, theta, x.full())
+    x = channels_last(layer, x)
+    factors = _per_axis(layer.size, len(x.shape) - 2)
+    windows = [
+        positions.repeated(classes, size, factor)
+        for classes, size, factor in zip(*axes_of(x), factors, strict=True)
+    ]
+    return channels_back(layer, slide(x, _only, windows))
+
+
+def _largest(rows: tf.Tensor, windows: Windows) -> tf.Tensor:
+    return tf.reduce_max(windows.gather(rows, padding=rows.dtype.min), axis=1)
+
+
+def _mean(rows: tf.Tensor, windows: Windows) -> tf.Tensor:
+    size = tf.constant(windows.inside()[:, None], rows.dtype)
+    return tf.reduce_sum(windows.gather(rows), axis=1) / size
+
+
+def _only(rows: tf.Tensor, windows: Windows) -> tf.Tensor:
+    """What is under windows of one place."""
+    return windows.gather(rows)[:, 0]
+
+
+def _per_axis(sizes: Any, rank: int) -> tuple[int, ...]:
+    return tuple(sizes) if isinstance(sizes, list | tuple) else (sizes,) * rank
+
+
+def _pairs(sizes: Any) -> list[tuple[int, int]]:
+    """(before, after) of each axis; a layer over one axis has one pair."""
+    return [tuple(sizes)] if isinstance(sizes[0], int) else [tuple(pair) for pair in sizes]

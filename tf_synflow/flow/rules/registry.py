@@ -54,6 +54,15 @@ def flow_rule(*keys: Any) -> Callable[[Rule], Rule]:
     return register
 
 
+def by_class(rule: Rule) -> Rule:
+    """Marks a rule that takes tensors with positions in classes; others get all positions.
+
+    Such a rule does the same at every position, or says through which windows it looks.
+    """
+    rule.by_class = True
+    return rule
+
+
 def rule_of(layer: Any) -> Rule:
     """The flow rule of a layer or op.
 
@@ -87,9 +96,16 @@ def apply(layer: Any, theta: Theta, *inputs: Any, **keywords: Any) -> Any:
         isinstance(x, FlowTensor) for x in tf.nest.flatten((inputs, keywords))
     ):
         return layer.call(*inputs, **keywords)
-    output = rule_of(layer)(layer, theta.of(layer), *inputs, **keywords)
+    rule = rule_of(layer)
+    if not hasattr(rule, "by_class"):
+        inputs, keywords = tf.nest.map_structure(_full, (inputs, keywords))
+    output = rule(layer, theta.of(layer), *inputs, **keywords)
     theta.observe(layer, output)
     return output
+
+
+def _full(value: Any) -> Any:
+    return value.full() if isinstance(value, FlowTensor) else value
 
 
 def flow_keywords(keywords: dict[str, Any]) -> dict[str, Any]:

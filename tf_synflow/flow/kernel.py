@@ -1,0 +1,86 @@
+"""A kernel in the graph of a scoring whose matrix is kept, and multiplied, outside the graph."""
+
+import dataclasses
+from typing import Protocol
+
+import numpy as np
+import tensorflow as tf
+
+from tf_synflow.flow.outside import outside
+from tf_synflow.flow.windows import Windows
+
+
+class Matrix(Protocol):
+    """A kernel as a matrix, its last axis the outputs, all others the inputs."""
+
+    shape: tuple[int, ...]
+
+    def times(self, rows: np.ndarray) -> np.ndarray:
+        """Rows, of shape (n, inputs), times the matrix."""
+
+    def times_transposed(self, rows: np.ndarray) -> np.ndarray:
+        """Rows, of shape (n, outputs), times the matrix with its axes exchanged."""
+
+    def dense(self) -> np.ndarray:
+        """All of it, in the kernel's shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Product:
+    """One product of a kernel.
+
+    Attributes:
+      rows: what it was multiplied with, of shape (n, inputs), or before windows were laid over it.
+      windows: None for the rows as they are.
+      output: of shape (n, outputs).
+    """
+
+    rows: tf.Tensor
+    windows: Windows | None
+    output: tf.Tensor
+
+
+class MatrixKernel:
+    """A `theta.Kernel` that remembers what it was multiplied with.
+
+    Args:
+      matrix: gives the matrix of the moment.
+      one: a scalar that the graph is fed: what depends on nothing fed would be computed once.
+      tape: watches the dense tensor, if a rule asks for it.
+
+    Attributes:
+      products: in the order they were made.
+      tensor: the dense tensor, None if no rule asked for it.
+    """
+
+    def __init__(self, matrix: Matrix, one: tf.Tensor, tape: tf.GradientTape):
+        self._matrix, self._one, self._tape = matrix, one, tape
+        self.products: list[Product] = []
+        self.tensor: tf.Tensor | None = None
+
+    def dense(self) -> tf.Tensor:
+        if self.tensor is None:
+            self.tensor = outside(lambda one: self._matrix.dense(), self._one, self._matrix.shape)
+            self._tape.watch(self.tensor)
+        return self.tensor
+
+    def times(self, rows: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
+        number = rows.shape[0] if windows is None else len(windows.index)
+
+        @tf.custom_gradient
+        def product(rows: tf.Tensor) -> tf.Tensor:
+            def times(rows: np.ndarray) -> np.ndarray:
+                return self._matrix.times(rows if windows is None else windows.patches(rows))
+
+            def back(signal: np.ndarray) -> np.ndarray:
+                patches = self._matrix.times_transposed(signal)
+                return patches if windows is None else windows.spread(patches)
+
+            def gradient(signal: tf.Tensor) -> tf.Tensor:
+                return outside(back, signal, rows.shape)
+
+            return outside(times, rows, [number, self._matrix.shape[-1]]), gradient
+
+        output = product(rows)
+        self.products.append(Product(rows, windows, output))
+        return output

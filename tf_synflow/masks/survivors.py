@@ -1,0 +1,120 @@
+"""What is left of one weight as pruning goes on: a matrix without its dead rows and columns."""
+
+import numpy as np
+
+# The matrix is looked through for dead rows and columns when this share of its weights has gone
+# since the last look, and made anew when at least this share of it is dead.
+_WORTH_A_LOOK = 0.15
+
+
+class Survivors:
+    """The weights of one kernel that are left, with their absolute values.
+
+    A kernel is a matrix: its last axis the outputs, all others the inputs. Rows and columns in
+    which no weight is left are taken out of it as rounds go.
+
+    Args:
+      absolute: |θ| of the kernel, floating-point; it is taken over, and changed.
+      mask: bool, which weights are left; None for all.
+
+    Attributes:
+      shape: of the kernel.
+      values: |θ|, of shape (live rows, live columns), zero where a weight is removed.
+      mask: which of those are left, of the same shape.
+      count: how many weights are left.
+    """
+
+    def __init__(self, absolute: np.ndarray, mask: np.ndarray | None = None):
+        self.restart(absolute, mask)
+
+    def restart(self, absolute: np.ndarray, mask: np.ndarray | None = None) -> None:
+        """Begins anew, with the arguments that made it."""
+        self.shape = absolute.shape
+        columns = self.shape[-1] if self.shape else 1
+        self.values = absolute.reshape(-1, columns)
+        self.mask = np.ones(self.values.shape, bool)
+        if mask is not None:
+            self.mask[:] = mask.reshape(self.mask.shape)
+            self.values *= self.mask
+        self._spare = np.empty_like(self.mask)
+        self._rows: np.ndarray | None = None
+        self._columns: np.ndarray | None = None
+        self.count = self._counted = int(np.count_nonzero(self.mask))
+        self._compact()
+
+    @property
+    def size(self) -> int:
+        """How many weights the kernel had."""
+        return int(np.prod(self.shape))
+
+    def inputs(self, rows: np.ndarray) -> np.ndarray:
+        """The live ones among the inputs, the last axis of an array."""
+        return rows if self._rows is None else rows[:, self._rows]
+
+    def outputs(self, rows: np.ndarray) -> np.ndarray:
+        """The live ones among the outputs, the last axis of an array."""
+        return rows if self._columns is None else rows[:, self._columns]
+
+    def times(self, rows: np.ndarray) -> np.ndarray:
+        """Rows, of shape (n, inputs), times the matrix."""
+        return self._all_outputs(self.inputs(rows) @ self.values)
+
+    def times_transposed(self, rows: np.ndarray) -> np.ndarray:
+        """Rows, of shape (n, outputs), times the matrix with its axes exchanged."""
+        return self._all_inputs(self.outputs(rows) @ self.values.T)
+
+    def dense(self) -> np.ndarray:
+        """|θ| in the kernel's shape, zero where a weight is removed."""
+        return self.spread(self.values)
+
+    def full_mask(self) -> np.ndarray:
+        """Which weights are left, in the kernel's shape."""
+        return self.spread(self.mask)
+
+    def live(self, array: np.ndarray) -> np.ndarray:
+        """The live rows and columns of an array of the kernel's shape."""
+        matrix = array.reshape(-1, self.shape[-1] if self.shape else 1)
+        return self.outputs(matrix if self._rows is None else matrix[self._rows])
+
+    def spread(self, live: np.ndarray) -> np.ndarray:
+        """An array over the live rows and columns, as one of the kernel's shape, zero elsewhere."""
+        return self._all_inputs(self._all_outputs(live).T).T.reshape(self.shape)
+
+    def next_mask(self) -> np.ndarray:
+        """A bool array of the shape of `mask`, to be filled in and handed to `keep`."""
+        return self._spare
+
+    def keep(self, mask: np.ndarray) -> None:
+        """Removes all weights but those of a mask, which keeps none that is removed already."""
+        removed = np.flatnonzero(np.greater(self.mask, mask))
+        self.values.reshape(-1)[removed] = 0
+        self.mask, self._spare = mask, self.mask
+        self.count -= len(removed)
+        if self.count < (1 - _WORTH_A_LOOK) * self._counted:
+            self._counted = self.count
+            self._compact()
+
+    def _compact(self) -> None:
+        rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
+        if len(rows) * len(columns) > (1 - _WORTH_A_LOOK) * self.mask.size:
+            return
+        live = np.ix_(rows, columns)
+        self.values, self.mask = self.values[live], self.mask[live]
+        self._spare = np.empty_like(self.mask)
+        self._rows = rows if self._rows is None else self._rows[rows]
+        self._columns = columns if self._columns is None else self._columns[columns]
+
+    def _all_inputs(self, live: np.ndarray) -> np.ndarray:
+        size = int(np.prod(self.shape[:-1]))
+        return _scattered(live, self._rows, size)
+
+    def _all_outputs(self, live: np.ndarray) -> np.ndarray:
+        return _scattered(live, self._columns, self.shape[-1] if self.shape else 1)
+
+
+def _scattered(live: np.ndarray, index: np.ndarray | None, size: int) -> np.ndarray:
+    if index is None:
+        return live
+    full = np.zeros((len(live), size), live.dtype)
+    full[:, index] = live
+    return full
