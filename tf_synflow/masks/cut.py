@@ -7,6 +7,7 @@ moved, and the pass made again, so that the result does not depend on the sample
 """
 
 import abc
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -30,9 +31,9 @@ class TiledScores(abc.ABC):
 
     @abc.abstractmethod
     def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Row ranges of the survivors' matrix with their scores, zero where a weight is removed.
+        """Row ranges of the survivors' matrix with their scores.
 
-        An array is good until the next one is asked for, and may be written to.
+        An array is good until the next one is asked for.
         """
 
     @abc.abstractmethod
@@ -49,48 +50,59 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
       tensors: in the model's order.
       keep: how many weights stay.
     """
-    survivors = [one.survivors for one in tensors]
-    left = sum(one.count for one in survivors)
+    left = sum(one.survivors.count for one in tensors)
     if keep >= left:
         return
     low, high = _bracket(tensors, keep, left)
     while True:
-        above, within = 0, []
-        for one in tensors:
-            number, scores = _pass(one, low, high)
-            above += number
-            within.append(scores)
-        between = sum(len(scores) for scores, _ in within)
+        found = [_look_at(one, low, high) for one in tensors]
+        above = sum(one.above for one in found)
         if above > keep:
             low, high = high, 4 * high
-        elif above + between < keep:
+        elif above + sum(len(one.between) for one in found) < keep:
             low, high = (low / 4 if low > 1e-300 else -1.0), low
         else:
             break
-    scores, places = zip(*within, strict=True)
-    for one, index, kept in zip(survivors, places, _highest(scores, keep - above), strict=True):
-        mask = one.next_mask()
-        mask.reshape(-1)[index[~kept]] = False
-        one.keep(mask)
+    kept = _highest([one.scores for one in found], keep - above)
+    for tensor, one, stays in zip(tensors, found, kept, strict=True):
+        tensor.survivors.remove(np.concatenate([*one.below, one.between[~stays]]))
 
 
-def _pass(one: TiledScores, low: float, high: float) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
-    """Fills in which scores reach `low`; how many reach `high`, and those between, with places."""
-    above, scores, places = 0, [], []
-    mask = one.survivors.next_mask()
-    for rows, tile in one.tiles():
-        if low < 0:  # a weight that is there but scores zero comes before one that is removed
-            tile[~one.survivors.mask[rows]] = -np.inf
-        reaches_high = tile >= high
-        np.greater_equal(tile, low, out=mask[rows])
-        above += np.count_nonzero(reaches_high)
-        between = np.flatnonzero(mask[rows] != reaches_high)
-        if len(between):
-            scores.append(tile.reshape(-1)[between])
-            places.append(between + rows.start * mask.shape[1])
-    if not scores:
-        return above, (np.empty(0), np.empty(0, int))
-    return above, (np.concatenate(scores), np.concatenate(places))
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Where the scores of one weight lie, places of its flat matrix.
+
+    Attributes:
+      above: how many reach the upper end of a bracket.
+      below: places of those that do not reach the lower end, in parts.
+      between: places of the others.
+      scores: of those between.
+    """
+
+    above: int
+    below: list[np.ndarray]
+    between: np.ndarray
+    scores: np.ndarray
+
+
+def _look_at(tensor: TiledScores, low: float, high: float) -> _Found:
+    """One pass over the scores of a weight."""
+    survivors, below, between, scores = tensor.survivors, [], [np.empty(0, int)], [np.empty(0)]
+    buffers: tuple[np.ndarray, ...] = ()
+    for rows, tile in tensor.tiles():
+        if not buffers:  # new memory for each tile would cost more than what is done in it
+            buffers = np.empty(tile.shape, bool), np.empty(tile.shape, bool)
+        reaches_high, chosen = (buffer[: len(tile)] for buffer in buffers)
+        np.greater_equal(tile, high, out=reaches_high)
+        places = np.flatnonzero(np.greater(survivors.mask[rows], reaches_high, out=chosen))
+        found = tile.reshape(-1)[places]
+        places += rows.start * tile.shape[1]
+        reaches_low = found >= low
+        below.append(places[~reaches_low])
+        between.append(places[reaches_low])
+        scores.append(found[reaches_low])
+    number = sum(len(places) for places in (*below, *between))
+    return _Found(survivors.count - number, below, np.concatenate(between), np.concatenate(scores))
 
 
 def _highest(parts: Sequence[np.ndarray], keep: int) -> list[np.ndarray]:

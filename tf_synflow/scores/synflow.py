@@ -16,8 +16,8 @@ from tf_synflow.scores.scorer import Scorer, Scores
 
 DTYPES = ("float64", "float32")
 
-# Scores of a tile: two megabytes in float64, what a cache holds.
-_TILE = 2**18
+# Scores of a tile: one megabyte in float64, what a cache holds.
+_TILE = 2**17
 
 # Infinity and NaN are found in the scores, and said there.
 _UNCHECKED = np.errstate(over="ignore", invalid="ignore")
