@@ -14,7 +14,7 @@ RESNET50_SCALE = 1 / 16
 
 
 class Network(NamedTuple):
-    """A builder, the side of the image it was made for, and whether 100 rounds of the paper's code take long."""
+    """A builder, the side of its image, and whether 100 rounds of the paper's code take long."""
 
     build: Callable[[Any, int], Any]
     size: int
