@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from resnet18 import resnet18
 
-# Keras' initial ResNet-50 sends 1e58 through itself, which float32 does not hold: the paper's code
+# Keras' initial ResNet-50 sends 1e61 through itself, which float32 does not hold: the paper's code
 # would rank NaN. A factor on every kernel keeps its flow in range.
 RESNET50_SCALE = 1 / 16
 
