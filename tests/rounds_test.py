@@ -8,6 +8,15 @@ import tf_synflow
 from tf_synflow import errors
 
 
+def test_zeros_are_not_ranked_after_a_collapse():
+    """All that is left scores zero, though no whole weight is untouched."""
+    model = mlp(keras, units=(8, 300, 2), use_bias=False)
+    model.layers[-1].set_weights([1e-3 * abs(model.layers[-1].get_weights()[0])])
+    schedule = tf_synflow.SynFlowPruningSchedule(900, rounds=3)
+    with pytest.raises(errors.LayerCollapseError, match="rounds=100"):
+        tf_synflow.compute_masks(model, schedule=schedule)
+
+
 def test_a_collapse_between_rounds_is_named_and_more_rounds_help():
     model = mlp(keras, units=(4, 256, 256, 4), use_bias=False)
     few = tf_synflow.SynFlowPruningSchedule(2000, rounds=2)

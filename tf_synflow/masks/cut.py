@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tf_synflow import parallel
 from tf_synflow.masks.survivors import Survivors
 
 # Of all scores, how many are sampled for a bracket, and how far it reaches to both sides of the
@@ -30,8 +31,8 @@ class TiledScores(abc.ABC):
     survivors: Survivors
 
     @abc.abstractmethod
-    def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Row ranges of the survivors' matrix with their scores.
+    def tiles(self, part: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        """Row ranges within a part of the rows of the survivors' matrix, with their scores.
 
         An array is good until the next one is asked for.
         """
@@ -55,7 +56,7 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
         return
     low, high = _bracket(tensors, keep, left)
     while True:
-        found = [_look_at(one, low, high) for one in tensors]
+        found = _look_at_all(tensors, low, high)
         above = sum(one.above for one in found)
         if above > keep:
             low, high = high, 4 * high
@@ -64,8 +65,12 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
         else:
             break
     kept = _highest([one.scores for one in found], keep - above)
-    for tensor, one, stays in zip(tensors, found, kept, strict=True):
-        tensor.survivors.remove(np.concatenate([*one.below, one.between[~stays]]))
+
+    def remove(i: int) -> None:
+        places = np.concatenate([*found[i].below, found[i].between[~kept[i]]])
+        tensors[i].survivors.remove(places)
+
+    parallel.each(remove, range(len(tensors)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,16 +89,36 @@ class _Found:
     between: np.ndarray
     scores: np.ndarray
 
+    @classmethod
+    def joined(cls, parts: Sequence["_Found"]) -> "_Found":
+        """What was found in all of a weight, part by part."""
+        return cls(
+            sum(part.above for part in parts),
+            [places for part in parts for places in part.below],
+            np.concatenate([np.empty(0, int), *(part.between for part in parts)]),
+            np.concatenate([np.empty(0), *(part.scores for part in parts)]),
+        )
 
-def _look_at(tensor: TiledScores, low: float, high: float) -> _Found:
-    """One pass over the scores of a weight."""
+
+def _look_at_all(tensors: Sequence[TiledScores], low: float, high: float) -> list[_Found]:
+    """One pass over the scores of all weights, large ones in parts."""
+    parts = [parallel.parts(len(one.survivors.mask), one.survivors.mask.size) for one in tensors]
+    jobs = [(one, part) for one, own in zip(tensors, parts, strict=True) for part in own]
+    looks = iter(parallel.each(lambda job: _look_at(*job, low, high), jobs))
+    return [_Found.joined([next(looks) for _ in own]) for own in parts]
+
+
+def _look_at(tensor: TiledScores, part: slice, low: float, high: float) -> _Found:
+    """One pass over the scores of some rows of a weight."""
     survivors, below, between, scores = tensor.survivors, [], [np.empty(0, int)], [np.empty(0)]
     buffers: tuple[np.ndarray, ...] = ()
-    for rows, tile in tensor.tiles():
+    above = 0
+    for rows, tile in tensor.tiles(part):
         if not buffers:  # new memory for each tile would cost more than what is done in it
             buffers = np.empty(tile.shape, bool), np.empty(tile.shape, bool)
         reaches_high, chosen = (buffer[: len(tile)] for buffer in buffers)
         np.greater_equal(tile, high, out=reaches_high)
+        above += np.count_nonzero(reaches_high)
         places = np.flatnonzero(np.greater(survivors.mask[rows], reaches_high, out=chosen))
         found = tile.reshape(-1)[places]
         places += rows.start * tile.shape[1]
@@ -101,8 +126,7 @@ def _look_at(tensor: TiledScores, low: float, high: float) -> _Found:
         below.append(places[~reaches_low])
         between.append(places[reaches_low])
         scores.append(found[reaches_low])
-    number = sum(len(places) for places in (*below, *between))
-    return _Found(survivors.count - number, below, np.concatenate(between), np.concatenate(scores))
+    return _Found(above, below, np.concatenate(between), np.concatenate(scores))
 
 
 def _highest(parts: Sequence[np.ndarray], keep: int) -> list[np.ndarray]:

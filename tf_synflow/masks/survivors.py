@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tf_synflow import parallel
+
 # The matrix is looked through for dead rows and columns when this share of its weights has gone
 # since the last look, and made anew when at least this share of it is dead.
 _WORTH_A_LOOK = 0.15
@@ -56,11 +58,25 @@ class Survivors:
 
     def times(self, rows: np.ndarray) -> np.ndarray:
         """Rows, of shape (n, inputs), times the matrix."""
-        return self._all_outputs(self.inputs(rows) @ self.values)
+        rows = self.inputs(rows)
+        product = np.empty((len(rows), self.values.shape[1]), self.values.dtype)
+
+        def compute(part: slice) -> None:
+            np.matmul(rows, self.values[:, part], out=product[:, part])
+
+        parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
+        return self._all_outputs(product)
 
     def times_transposed(self, rows: np.ndarray) -> np.ndarray:
         """Rows, of shape (n, outputs), times the matrix with its axes exchanged."""
-        return self._all_inputs(self.outputs(rows) @ self.values.T)
+        rows = self.outputs(rows)
+        product = np.empty((len(rows), len(self.values)), self.values.dtype)
+
+        def compute(part: slice) -> None:
+            np.matmul(rows, self.values[part].T, out=product[:, part])
+
+        parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
+        return self._all_inputs(product)
 
     def dense(self) -> np.ndarray:
         """|θ| in the kernel's shape, zero where a weight is removed."""
