@@ -3,16 +3,17 @@
     python3 -m venv /tmp/torchenv
     /tmp/torchenv/bin/pip install -r benchmarks/paper/requirements.txt
     python benchmarks/paper_speed.py --torch_python=/tmp/torchenv/bin/python
-    python benchmarks/paper_speed.py --models=vgg16_bn --rounds=3 --repeats=1
+    python benchmarks/paper_speed.py --models=vgg16_bn --rounds=3 --compression=1.148 --repeats=1
 
+The last is about the first three of a hundred rounds: in three rounds to 100x networks collapse.
 benchmarks/paper/reference.py is what the paper's code does, in float32 as it runs; ours is
 `tf_synflow.compute_masks`, float64-exact, from the model to the masks. Each has a process of its
 own that loads a network once, is warmed up and then waits while the other runs. A row says:
 
 - seconds a round, the median over --repeats, and how many times faster ours is, the median of the
   ratios within a repeat. Ours is timed over all rounds. Of a large network the reference is timed
-  over --reference_rounds only, which go down to the same density in larger steps: its cost a round
-  does not depend on the density, as the fastest and the slowest of them show;
+  over --reference_rounds only, which go down to the same density in larger steps and so stand for
+  all; that its cost hardly depends on the density, the fastest and the slowest of them show;
 - how far ours is above the floor (benchmarks/paper/floor.py), which is measured in every repeat;
 - the peak of memory above the process with the network loaded, in multiples of the bytes of its
   weights: ours after a tenth of the rounds and after all of them;
