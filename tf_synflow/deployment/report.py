@@ -11,11 +11,11 @@ from typing import Any
 from tf_synflow import errors, files
 from tf_synflow.deployment import benchmark as benchmarking
 from tf_synflow.deployment.chains import Chain, chains_of
-from tf_synflow.deployment.contents import TensorContent, distinct, read_contents
-from tf_synflow.deployment.graph import read_graphs
 from tf_synflow.deployment.machine import is_host
 from tf_synflow.deployment.tables import share, size, table
 from tf_synflow.deployment.verdicts import NO_ZEROS, TARGETS, OpVerdict, check_target, verdicts
+from tf_synflow.tflite.contents import TensorContent, distinct, read_contents
+from tf_synflow.tflite.graph import read_graphs
 from tf_synflow.version import versions
 
 ZSTD_LEVEL = 19

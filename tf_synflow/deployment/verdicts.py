@@ -6,9 +6,9 @@ from typing import Literal
 
 from tf_synflow import errors
 from tf_synflow.deployment.chains import Chain, chains_of
-from tf_synflow.deployment.contents import TensorContent
-from tf_synflow.deployment.graph import Graph, Op, Tensor
 from tf_synflow.deployment.nodes import is_pointwise
+from tf_synflow.tflite.contents import TensorContent
+from tf_synflow.tflite.graph import Graph, Op, Tensor
 
 TARGETS = {
     "cpu-x86": "x86 CPU, LiteRT with XNNPACK",

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from tf_synflow import errors
-from tf_synflow.deployment.flatbuffer import Source, Table, damaged
+from tf_synflow.tflite.flatbuffer import Source, Table, damaged
 
 SAME, VALID = 0, 1
 
@@ -29,6 +29,9 @@ _OPTIONS = {
         "dilation_h": (6, "i", 1),
     },
 }
+# An op of these kinds takes at least this many tensors, and gives one: their readers rely on it.
+_OPERANDS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "MEAN": 2, "PAD": 2}
+_OPERANDS |= {"ADD": 2, "MUL": 2, "DENSIFY": 1, "DEQUANTIZE": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,11 +50,6 @@ class Sparsity:
     order: tuple[int, ...]
     blocks: tuple[int, ...]
     dimensions: tuple[Dimension, ...]
-
-
-# What the report looks into takes this many tensors, and gives one.
-_OPERANDS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "MEAN": 2, "PAD": 2}
-_OPERANDS |= {"ADD": 2, "MUL": 2, "DENSIFY": 1, "DEQUANTIZE": 1}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -6,9 +6,9 @@ import re
 
 import numpy as np
 
-from tf_synflow.deployment.flatbuffer import damaged
-from tf_synflow.deployment.graph import BITS, Dimension, Graph, Tensor
 from tf_synflow.entropy import floor_bits, value_bits
+from tf_synflow.tflite.flatbuffer import damaged
+from tf_synflow.tflite.graph import BITS, Dimension, Graph, Tensor
 
 _KERNEL_OPS = re.compile(r"conv|matmul|depthwise|tensordot|einsum|dense|lookup|gather", re.I)
 
