@@ -8,10 +8,10 @@ import tf_keras
 from tf_synflow import errors
 from tf_synflow.export import layout, targets
 from tf_synflow.export.convert import convert
+from tf_synflow.export.emitted import read_tensors
 from tf_synflow.export.encode import encode
 from tf_synflow.export.probes import probes
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.tensors import read_tensors
 from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, TOLERANCES, check_same, verify
 
 FORMATS = [None, "float16", "dynamic", "int8"]

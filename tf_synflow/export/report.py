@@ -5,8 +5,8 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from tf_synflow.export.tensors import TensorRecord
 from tf_synflow.export.verify import Agreement
+from tf_synflow.tflite.contents import TensorContent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +41,16 @@ class ExportReport:
     zlib_bytes: int
     zstd_bytes: int
     batch_size: int | None
-    tensors: tuple[TensorRecord, ...]
+    tensors: tuple[TensorContent, ...]
     dense_because: dict[str, str]
     agreement: Agreement
     notes: tuple[str, ...]
     versions: dict[str, str]
 
     @property
-    def weights(self) -> tuple[TensorRecord, ...]:
+    def weights(self) -> tuple[TensorContent, ...]:
         """The constants that are weights or biases, largest share of any file."""
-        return tuple(tensor for tensor in self.tensors if tensor.is_weight)
+        return tuple(tensor for tensor in self.tensors if tensor.is_parameter)
 
     @property
     def elements(self) -> int:
@@ -60,7 +60,7 @@ class ExportReport:
     @property
     def zeros(self) -> int:
         """How many of them are zero."""
-        return sum(tensor.zeros for tensor in self.weights)
+        return sum(tensor.zeros or 0 for tensor in self.weights)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python values, with the totals."""
@@ -102,7 +102,7 @@ class ExportReport:
         ]
         flat = [tensor for tensor in self.weights if len(tensor.shape) < 2]
         if flat:
-            elements, zeros = sum(t.elements for t in flat), sum(t.zeros for t in flat)
+            elements, zeros = sum(t.elements for t in flat), sum(t.zeros or 0 for t in flat)
             size = f"{sum(t.bytes for t in flat):,}"
             name = f"{len(flat)} biases and other vectors"
             rows.append((name, "", "dense", f"{elements:,}", _percent(zeros, elements), size))
@@ -147,7 +147,7 @@ class ExportReport:
         return [*lines, f"  Checked with {runtime}."]
 
 
-def _ran(tensor: TensorRecord) -> str:
+def _ran(tensor: TensorContent) -> str:
     if tensor.encoding == "dense":
         return ""
     return " (densified at load)" if tensor.densified else " (runs sparse)"

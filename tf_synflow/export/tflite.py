@@ -13,13 +13,13 @@ from tf_synflow import compat, errors, files, progress
 from tf_synflow.export import arguments
 from tf_synflow.export import samples as sample_data
 from tf_synflow.export.convert import Quantize, convert
+from tf_synflow.export.emitted import float_ops, read_tensors
 from tf_synflow.export.encode import encode
 from tf_synflow.export.prepare import prepared
 from tf_synflow.export.probes import probes
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.targets import Encoding, Target, Weight, best
-from tf_synflow.export.tensors import float_ops, read_tensors
 from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
 
 _COMPARED = 64
@@ -144,7 +144,7 @@ def export_tflite(
         zlib_bytes=len(zlib.compress(content, 9)),
         zstd_bytes=len(zstandard.compress(content, 19)),
         batch_size=found_batch,
-        tensors=tuple(read_tensors(content)),
+        tensors=read_tensors(content),
         dense_because=reasons,
         agreement=agreement,
         notes=tuple(notes),
