@@ -5,7 +5,20 @@ from collections.abc import Iterator
 
 from tf_synflow import errors
 from tf_synflow.tflite.contents import TensorContent, distinct, read_contents
-from tf_synflow.tflite.graph import read_graphs
+from tf_synflow.tflite.graph import Graph, read_graphs
+
+
+def graphs_of(content: bytes) -> tuple[Graph, ...]:
+    """The tensors and ops of a file, as `read_graphs`.
+
+    Args:
+      content: the file's bytes.
+
+    Raises:
+      ExportError: not a TFLite file, or it contradicts itself.
+    """
+    with _own_fault():
+        return read_graphs(content)
 
 
 def read_tensors(content: bytes) -> tuple[TensorContent, ...]:
@@ -15,28 +28,26 @@ def read_tensors(content: bytes) -> tuple[TensorContent, ...]:
       content: the file's bytes.
 
     Raises:
-      ExportError: not a TFLite file, or it contradicts itself.
+      ExportError: as of `graphs_of`; values, shape and sparsity of a tensor must fit, too.
 
     Example:
       >>> tensors = read_tensors(pathlib.Path("model.tflite").read_bytes())
       >>> sum(tensor.zeros for tensor in tensors if tensor.is_weight)
     """
     with _own_fault():
-        return distinct(read_contents(read_graphs(content)))
+        return distinct(read_contents(graphs_of(content)))
 
 
 def float_ops(content: bytes) -> list[str]:
     """The kinds of ops of a file that compute in float32, sorted.
 
     Raises:
-      ExportError: as of `read_tensors`.
+      ExportError: as of `graphs_of`.
     """
-    with _own_fault():
-        graphs = read_graphs(content)
     return sorted(
         {
             op.kind
-            for graph in graphs
+            for graph in graphs_of(content)
             for op in graph.ops
             for output in op.outputs[:1]
             if op.kind != "DEQUANTIZE" and graph.tensors[output].dtype == "float32"

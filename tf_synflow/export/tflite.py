@@ -15,12 +15,13 @@ from tf_synflow.export import samples as sample_data
 from tf_synflow.export.convert import Quantize, convert
 from tf_synflow.export.emitted import float_ops, read_tensors
 from tf_synflow.export.encode import encode
+from tf_synflow.export.encodings import Encoding, Target, best
 from tf_synflow.export.prepare import prepared
 from tf_synflow.export.probes import probes
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.targets import Encoding, Target, Weight, best
 from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
+from tf_synflow.export.weights import Weight
 
 _COMPARED = 64
 """How many of the representative samples an int8 file is compared on."""

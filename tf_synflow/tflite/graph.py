@@ -63,6 +63,7 @@ class Tensor:
       buffer: number of the buffer with its data.
       data: the bytes of a constant, empty for others.
       zero_point: the stored value that stands for 0.
+      scales: how many it is quantized by, one in all or one a channel; 0 for floats.
       sparsity: how a sparse constant is laid out.
     """
 
@@ -72,6 +73,7 @@ class Tensor:
     buffer: int
     data: np.ndarray = dataclasses.field(repr=False)
     zero_point: int = 0
+    scales: int = 0
     sparsity: Sparsity | None = None
 
     @property
@@ -208,7 +210,8 @@ def _tensor(table: Table, buffers: list[np.ndarray], source: Source) -> Tensor:
     data = buffers[buffer] if buffers else np.empty(0, np.uint8)
     source.pay(len(data))  # it will be looked through, however many tensors share it
     quantization = table.table(4)
-    zeros = np.empty(0) if quantization is None else quantization.array(3, "<i8")
+    scales = () if quantization is None else quantization.array(2, "<f4")
+    zeros = () if quantization is None else quantization.array(3, "<i8")
     sparsity = table.table(6)
     return Tensor(
         name=table.text(3),
@@ -217,6 +220,7 @@ def _tensor(table: Table, buffers: list[np.ndarray], source: Source) -> Tensor:
         buffer=buffer,
         data=data,
         zero_point=int(zeros[0]) if len(zeros) else 0,
+        scales=len(scales),
         sparsity=None if sparsity is None else _sparsity(sparsity),
     )
 
