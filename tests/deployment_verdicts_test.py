@@ -7,7 +7,8 @@ import pytest
 
 from tf_synflow import errors
 from tf_synflow.deployment.chains import chains_of
-from tf_synflow.deployment.verdicts import TARGETS, verdicts
+from tf_synflow.deployment.verdicts import verdicts
+from tf_synflow.targets import TARGETS
 from tf_synflow.tflite.contents import read_contents
 from tf_synflow.tflite.graph import SAME, read_graphs
 

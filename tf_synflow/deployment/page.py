@@ -7,8 +7,8 @@ from typing import Any
 from tf_synflow.deployment.charts import bar, strip
 from tf_synflow.deployment.machine import is_host
 from tf_synflow.deployment.style import CSS
-from tf_synflow.deployment.tables import share, size
-from tf_synflow.deployment.verdicts import TARGETS
+from tf_synflow.tables import share, size
+from tf_synflow.targets import TARGETS
 
 _MANY = 6
 """Layers that are listed at once; of more, on demand."""
@@ -94,13 +94,13 @@ def _sizes(report: Any) -> str:
     rows.append(("entropy floor", report.floor_bytes))
     if report.baseline_bytes:
         rows.insert(0, (f"baseline, {pathlib.Path(report.baseline).name}", report.baseline_bytes))
-    widest = max(value or 0 for _, value in rows)
+    widest = max(value for _, value in rows)
     lines = []
     for name, value in rows:
-        drawn = bar([("kept", value or 0)], widest, f"{name}: {value} bytes")
-        said = "not measured" if value is None else size(value)
+        drawn = bar([("kept", value)], widest, f"{name}: {value} bytes")
         lines.append(
-            f'<div><span>{html.escape(name)}</span>{drawn}<span class="num">{said}</span></div>'
+            f"<div><span>{html.escape(name)}</span>{drawn}"
+            f'<span class="num">{size(value)}</span></div>'
         )
     return (
         "<section><h2>Size</h2>"

@@ -12,9 +12,7 @@ import zstandard
 
 from tf_synflow.export import layout
 from tf_synflow.export.weights import Weight
-
-Target = Literal["cpu-x86", "cpu-arm", "wasm", "microcontroller"]
-TARGETS = ("cpu-x86", "cpu-arm", "wasm", "microcontroller")
+from tf_synflow.targets import Target
 
 Encoding = Literal["dense", "csr", "rows", "block 1x4", "block 1x16"]
 

@@ -6,6 +6,7 @@ import json
 from typing import Any, Literal
 
 from tf_synflow.export.verify import Agreement
+from tf_synflow.tables import share, shortened, table
 from tf_synflow.tflite.contents import TensorContent
 
 
@@ -90,11 +91,12 @@ class ExportReport:
     def _table(self) -> list[str]:
         rows = [
             (
-                _shortened(tensor.name),
+                # The converter's names grow with every fused op; the first tells the layer.
+                shortened(tensor.name.split(";")[0], 48),
                 "x".join(map(str, tensor.shape)),
                 tensor.encoding + _ran(tensor),
                 f"{tensor.elements:,}",
-                _percent(tensor.zeros, tensor.elements),
+                share(tensor.zeros, tensor.elements),
                 f"{tensor.bytes:,}",
             )
             for tensor in self.weights
@@ -105,20 +107,12 @@ class ExportReport:
             elements, zeros = sum(t.elements for t in flat), sum(t.zeros or 0 for t in flat)
             size = f"{sum(t.bytes for t in flat):,}"
             name = f"{len(flat)} biases and other vectors"
-            rows.append((name, "", "dense", f"{elements:,}", _percent(zeros, elements), size))
+            rows.append((name, "", "dense", f"{elements:,}", share(zeros, elements), size))
         total = sum(tensor.bytes for tensor in self.weights)
-        share = _percent(self.zeros, self.elements)
-        rows.append(("total", "", "", f"{self.elements:,}", share, f"{total:,}"))
+        zeros = share(self.zeros, self.elements)
+        rows.append(("total", "", "", f"{self.elements:,}", zeros, f"{total:,}"))
         rows.insert(0, ("tensor", "shape", "encoding", "elements", "zeros", "bytes"))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return [
-            "  "
-            + "  ".join(
-                cell.ljust(width) if column < 3 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
+        return ["  " + line for line in table(rows, left=(0, 1, 2))]
 
     def _verdict(self) -> list[str]:
         found = self.agreement
@@ -151,13 +145,3 @@ def _ran(tensor: TensorContent) -> str:
     if tensor.encoding == "dense":
         return ""
     return " (densified at load)" if tensor.densified else " (runs sparse)"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else "-"
-
-
-def _shortened(name: str, width: int = 48) -> str:
-    """The converter's names grow with every fused op; the end of the first tells the layer."""
-    first = name.split(";")[0]
-    return first if len(first) <= width else "…" + first[1 - width :]
