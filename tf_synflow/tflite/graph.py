@@ -9,7 +9,8 @@ import numpy as np
 from tf_synflow import errors
 from tf_synflow.tflite.flatbuffer import Source, Table, damaged
 
-SAME, VALID = 0, 1
+SAME = 0
+"""Of an op's padding: TensorFlow's 'same'."""
 
 BITS = {
     **{name: 8 * np.dtype(name).itemsize for name in ("float16", "float32", "float64")},
@@ -24,7 +25,6 @@ _OPTIONS = {
     "CONV_2D": {**_WINDOW, "dilation_w": (4, "i", 1), "dilation_h": (5, "i", 1)},
     "DEPTHWISE_CONV_2D": {
         **_WINDOW,
-        "multiplier": (3, "i", 0),
         "dilation_w": (5, "i", 1),
         "dilation_h": (6, "i", 1),
     },
@@ -105,13 +105,6 @@ class Graph:
     ops: tuple[Op, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-
-    def weights(self, op: Op) -> tuple[Tensor, bool] | None:
-        """The largest constant that an op takes, and whether a DENSIFY op unpacks it for it."""
-        found = [self.constant(i) for i in op.inputs]
-        return max(
-            (pair for pair in found if pair), key=lambda pair: pair[0].elements, default=None
-        )
 
     def constant(self, index: int) -> tuple[Tensor, bool] | None:
         """The constant behind a tensor, through DENSIFY and DEQUANTIZE; None if there is none."""
