@@ -7,9 +7,10 @@ import pytest
 
 from tf_synflow import errors
 from tf_synflow.deployment.chains import chains_of
-from tf_synflow.deployment.contents import read_contents
-from tf_synflow.deployment.graph import SAME, read_graphs
-from tf_synflow.deployment.verdicts import TARGETS, verdicts
+from tf_synflow.deployment.verdicts import verdicts
+from tf_synflow.targets import TARGETS
+from tf_synflow.tflite.contents import read_contents
+from tf_synflow.tflite.graph import SAME, read_graphs
 
 
 def judged(name, target="wasm"):

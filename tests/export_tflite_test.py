@@ -13,7 +13,7 @@ import tf_keras
 import tf_synflow
 from tf_synflow import errors
 from tf_synflow.export import export_tflite
-from tf_synflow.export.tensors import read_tensors
+from tf_synflow.export.emitted import read_tensors
 
 KERASES = [pytest.param(keras, id="keras3"), pytest.param(tf_keras, id="tf_keras")]
 

@@ -15,8 +15,8 @@ from typing import Any
 from tf_synflow import errors, files, progress
 from tf_synflow.deployment.child import Child
 from tf_synflow.deployment.machine import machine
-from tf_synflow.deployment.tables import table
 from tf_synflow.deployment.worker import RUNTIMES
+from tf_synflow.tables import table
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,19 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from tf_synflow import errors
 from tf_synflow.deployment.chains import Chain, chains_of
-from tf_synflow.deployment.contents import TensorContent
-from tf_synflow.deployment.graph import Graph, Op, Tensor
 from tf_synflow.deployment.nodes import is_pointwise
-
-TARGETS = {
-    "cpu-x86": "x86 CPU, LiteRT with XNNPACK",
-    "cpu-arm": "ARM CPU, LiteRT with XNNPACK",
-    "wasm": "WebAssembly, LiteRT.js with XNNPACK",
-    "microcontroller": "microcontroller, LiteRT Micro (tflite-micro)",
-}
-"""The targets by name, and what stands behind each."""
+from tf_synflow.targets import check_target
+from tf_synflow.tflite.contents import TensorContent
+from tf_synflow.tflite.graph import Graph, Op, Tensor
 
 NO_ZEROS = "there are no zeros to skip"
 _X86_OFF = "XNNPACK switches sparse inference off on an x86 CPU with AVX"
@@ -46,12 +38,6 @@ class OpVerdict:
     runs: Literal["sparse", "dense", "refused"]
     why: str
     content: TensorContent
-
-
-def check_target(target: str) -> None:
-    """`UnknownNameError` unless there is such a target."""
-    if target not in TARGETS:
-        raise errors.UnknownNameError("target", target, TARGETS)
 
 
 def verdicts(

@@ -7,11 +7,12 @@ from typing import Any, Literal
 import numpy as np
 
 from tf_synflow import errors
-from tf_synflow.export import samples, targets
+from tf_synflow.export import samples
 from tf_synflow.export.convert import QUANTIZATIONS, Quantize
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import TOLERANCES
 from tf_synflow.flow.weights import layers_of
+from tf_synflow.targets import check_target
 
 
 def check_names(sparse: Any, quantize: Any, target: Any) -> None:
@@ -20,8 +21,7 @@ def check_names(sparse: Any, quantize: Any, target: Any) -> None:
         raise errors.UnknownNameError("sparse", sparse, ("auto", "True", "False"))
     if quantize not in QUANTIZATIONS:
         raise errors.UnknownNameError("quantize", quantize, map(str, QUANTIZATIONS))
-    if target not in targets.TARGETS:
-        raise errors.UnknownNameError("target", target, targets.TARGETS)
+    check_target(target)
 
 
 def representative(signature: Signature, quantize: Quantize, data: Any) -> samples.Batch | None:

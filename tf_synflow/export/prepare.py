@@ -3,7 +3,6 @@
 from typing import Any, NamedTuple
 
 from tf_synflow import errors
-from tf_synflow.export.signature import check_model
 from tf_synflow.flow import graph, trace, weights
 
 
@@ -26,7 +25,7 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
       As reference the same model, or a stripped float32 copy of it; as model that, or what shrink
       left of it.
     """
-    check_model(model)
+    _check_model(model)
     notes = []
     if weights.wrappers(model):
         # TFMOT's wrappers double the file, and of products with masks nothing is encoded.
@@ -46,6 +45,15 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
             notes.append("not shrunk: only Sequential and Functional models can be")
         return Prepared(model, model, notes)
     return Prepared(model, _shrunk(model, notes) if shrink else model, notes)
+
+
+def _check_model(model: Any) -> None:
+    """`ModelError` unless this is a model of tf_keras or Keras 3."""
+    if not weights.is_model(model):
+        raise errors.ModelError(
+            f"Received {type(model).__module__}.{type(model).__name__}; expected a Keras model "
+            "(tf_keras or Keras 3; Sequential, Functional or nested)."
+        )
 
 
 def _shrunk(model: Any, notes: list[str]) -> Any:

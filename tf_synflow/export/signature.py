@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tf_synflow import compat, errors
+from tf_synflow import errors
 
 
 class Input(NamedTuple):
@@ -91,13 +91,3 @@ def _identifiers(names: list[str]) -> list[str]:
             plain, i = f"{stem}_{i}", i + 1
         taken.append(plain)
     return taken
-
-
-def check_model(model: Any) -> None:
-    """`ModelError` unless this is a model of tf_keras or Keras 3."""
-    module = compat.keras_of(model)
-    if module is None or not isinstance(model, module.Model):
-        raise errors.ModelError(
-            f"Received {type(model).__module__}.{type(model).__name__}; expected a Keras model "
-            "(tf_keras or Keras 3; Sequential, Functional or nested)."
-        )
