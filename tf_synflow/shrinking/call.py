@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_synflow.shrinking.units import Signal
+from tf_synflow.shrinking.groups import Groups
+from tf_synflow.shrinking.groups import Groups
+from tf_synflow.shrinking.units import Kept, Signal
 
 if TYPE_CHECKING:
     from tf_synflow.shrinking.survey import Survey
@@ -46,6 +48,7 @@ class Call:
       args, kwargs: of the call, a `Signal` for each tensor.
       inputs: the signals among them, in order.
       values: what the call gives for the signals' values, flat.
+      around: the layer in which this layer is, if it is in one.
     """
 
     def __init__(
@@ -56,10 +59,19 @@ class Call:
         kwargs: dict,
         inputs: list[Signal],
         values: list[Any],
+        around: Any = None,
     ):
-        self.survey, self.layer = survey, layer
+        self.survey, self.layer, self._around = survey, layer, around
         self.args, self.kwargs = args, kwargs
         self.inputs, self.values = inputs, values
+
+    @property
+    def _outer(self) -> Any:
+        return self.layer if self._around is None else self._around
+
+    def inside(self, layer: Any, x: Signal, values: list[Any]) -> Call:
+        """The call of a layer that the layer has inside, for what is in its place."""
+        return Call(self.survey, layer, (x,), {}, [x], values, around=self._outer)
 
     def first(self) -> Signal:
         """The first input; what else there is, a mask of the data, stays whole."""
@@ -74,7 +86,7 @@ class Call:
 
     def new(self, count: int, key: str = "units") -> np.ndarray:
         """Units that the layer makes; the same in each of its calls."""
-        made = self.survey.produced.setdefault(id(self.layer), {})
+        made = self.survey.produced.setdefault(id(self._outer), {})
         if key not in made:
             made[key] = self.survey.units.new(count)
         return made[key]
@@ -91,20 +103,33 @@ class Call:
         for axis, ids in axes.items():
             self.survey.units.join(known[axis], ids)
 
-    def change(self, change: Callable[[dict, Callable[[np.ndarray], int]], None]) -> None:
-        """Says how the layer's configuration changes: `change(config, count)`, in place."""
-        self.survey.changes[id(self.layer)] = change
+    def group(self, kernel: Any, groups: Groups) -> None:
+        """Says that a weight holds these units, group by group, in this call."""
+        known = self.survey.groups.setdefault(id(kernel), groups)
+        self.survey.units.join(known.inputs.ravel(), groups.inputs.ravel())
+
+    def change(self, change: Callable[[dict, Kept], None]) -> None:
+        """Says how the layer's configuration changes: `change(config, kept)`, in place."""
+
+        def change_inside(config: dict, kept: Kept) -> None:
+            config["layer"].pop("build_config", None)  # Keras 3 would build it as wide as it was
+            change(config["layer"]["config"], kept)
+
+        inside = self._outer is not self.layer
+        self.survey.changes[id(self._outer)] = change_inside if inside else change
 
     def live(self, variable: Any) -> np.ndarray:
         """Which entries of a weight are, or may in training become, other than zero."""
         return self.survey.live(variable)
 
     def moves(self, bias: Any) -> np.ndarray | bool:
-        """Which entries of a term that is added, or None, vary: trained ones do."""
-        return self.survey.trained and bias is not None and self.live(bias)
+        """Which units a term that is added, or None, lets vary: those that training moves."""
+        if bias is None or not self.survey.trained:
+            return False
+        return self.live(bias).reshape(-1, bias.shape[-1]).any(axis=0)
 
     def link(
         self, source: Signal, targets: np.ndarray, live: np.ndarray, rows: Rows | None = None
     ) -> None:
         """Says which units reach which."""
-        self.survey.links.append(Link(self.layer, source, targets, live, rows))
+        self.survey.links.append(Link(self._outer, source, targets, live, rows))

@@ -10,8 +10,8 @@ from tf_synflow.flow import graph, weights
 from tf_synflow.inject import clone
 from tf_synflow.masks.masks import Masks
 from tf_synflow.shrinking import rules
-from tf_synflow.shrinking.liveness import Kept
 from tf_synflow.shrinking.survey import Survey
+from tf_synflow.shrinking.units import Kept
 
 # Stands for a tensor of which no unit is left.
 _GONE = object()
@@ -86,11 +86,27 @@ class Rebuild:
         if self._is_gone(layer, outputs) or any(t is _GONE for t in rest) or (less and not rest):
             return [_GONE] * len(outputs)
         if less and len(rest) == 1:
-            return rest
+            return self._raised(layer, rest[0])
         if less:
             flat = [_GONE if i in less else leaf for i, leaf in enumerate(flat)]
             args, kwargs = _without_gone(tf.nest.pack_sequence_as((args, kwargs), flat))
-        return self._layer(layer)(*args, **kwargs)
+        return self._raised(layer, self._layer(layer)(*args, **kwargs))
+
+    def _raised(self, layer: Any, output: Any) -> Any:
+        """The output of an Add with what its constant inputs, which are gone, gave to it."""
+        offset = self._survey.offset(id(layer))
+        if offset is None or not offset.any():
+            return output
+        key = -id(layer)
+        if key not in self._made:
+            stay = self._kept.positions(self._survey.outputs[id(layer)][0])
+            self._made[key] = compat.keras_of(layer).layers.Rescaling(
+                1.0,
+                offset[stay].tolist(),
+                name=f"{layer.name}_constant",
+                dtype=tf.as_dtype(output.dtype).name,
+            )
+        return self._made[key](output)
 
     def _is_gone(self, layer: Any, outputs: list[np.ndarray]) -> bool:
         """Whether nothing is left of what a layer or model makes."""
@@ -119,21 +135,23 @@ class Rebuild:
         config = layer.get_config()
         config.pop("batch_input_shape", None)
         if change is not None:
-            change(config, self._kept.count)
+            change(config, self._kept)
         if constants is not None:
-            config["use_bias"] = True
+            _add_bias(config)
         return type(layer).from_config(config)
 
     def _copy_values(self, layer: Any, made: Any) -> None:
         values = [self._cut(variable, variable.numpy()) for variable in layer.weights]
         constants = self._constants.get(id(layer))
-        if constants is not None and layer.use_bias:
+        if constants is not None and len(values) > 1:
             values[1] = (values[1].astype(np.float64) + constants).astype(values[1].dtype)
         elif constants is not None:
             values.append(constants.astype(values[0].dtype))
         clone.copy_state(layer, made, values)
 
     def _cut(self, variable: Any, value: Any) -> np.ndarray:
+        if id(variable) in self._survey.groups:
+            return self._survey.groups[id(variable)].cut(value, self._kept)
         for axis, ids in self._survey.axes.get(id(variable), {}).items():
             value = np.take(value, self._kept.positions(ids), axis=axis)
         return value
@@ -150,6 +168,16 @@ class Rebuild:
                 if added.any():
                     found[id(link.layer)] = added
         return found
+
+
+def _add_bias(config: dict) -> None:
+    """Has a layer, or that inside of it, a bias for each of its units."""
+    if "layer" in config:
+        _add_bias(config["layer"]["config"])
+    elif "equation" in config:
+        config["bias_axes"] = config["equation"][-1]
+    else:
+        config["use_bias"] = True
 
 
 def _is_tensor(leaf: Any) -> bool:

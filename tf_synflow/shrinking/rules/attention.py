@@ -29,7 +29,9 @@ def attention(call: Call) -> Signal | None:
     call.slice(output.kernel, {0: heads, 2: out})
     call.slice(_bias(output), {0: out})
     call.change(
-        lambda config, count: config.update(num_heads=count(heads), output_shape=[count(out)])
+        lambda config, kept: config.update(
+            num_heads=kept.count(heads), output_shape=[kept.count(out)]
+        )
     )
     varies = (reached["value"] & value.active[:, None]).any(axis=0)
     bias = _bias(layer._value_dense)

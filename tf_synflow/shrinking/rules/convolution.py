@@ -6,6 +6,7 @@ import numpy as np
 
 from tf_synflow.shrinking.call import Call
 from tf_synflow.shrinking.rules.dense import affine
+from tf_synflow.shrinking.rules.grouped import grouped
 from tf_synflow.shrinking.rules.registry import is_elementwise, unit_rule
 from tf_synflow.shrinking.units import Signal
 
@@ -13,8 +14,10 @@ from tf_synflow.shrinking.units import Signal
 @unit_rule("Conv1D", "Conv2D", "Conv3D")
 def convolution(call: Call) -> Signal | None:
     layer = call.layer
-    if layer.groups != 1 or getattr(layer, "lora_enabled", False):
+    if getattr(layer, "lora_enabled", False):
         return None
+    if layer.groups != 1:
+        return grouped(call, bordered=_sees_border(layer))
     return affine(call, "filters", bordered=_sees_border(layer))
 
 
@@ -49,7 +52,7 @@ def separable(call: Call) -> Signal:
     call.slice(layer.depthwise_kernel, {rank - 2: x.ids})
     call.slice(layer.pointwise_kernel, {rank - 2: ids, rank - 1: out})
     call.slice(bias, {0: out})
-    call.change(lambda config, count: config.update(filters=count(out)))
+    call.change(lambda config, kept: config.update(filters=kept.count(out)))
     if not is_elementwise(layer.activation):
         call.fix(out)
     between = Signal(

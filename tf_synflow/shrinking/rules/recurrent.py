@@ -17,7 +17,7 @@ def recurrent(call: Call) -> list[Signal] | None:
     out = _units(call, call.layer, "units")
     if out is None:
         return None
-    call.change(lambda config, count: config.update(units=count(out.ids)))
+    call.change(lambda config, kept: config.update(units=kept.count(out.ids)))
     return [out] * len(call.values)
 
 
@@ -35,10 +35,10 @@ def bidirectional(call: Call) -> Signal | None:
         return None
     call.survey.units.join(ahead.ids, back.ids)  # Keras wants both directions of one width
 
-    def change(config: dict, count: Any) -> None:
+    def change(config: dict, kept: Any) -> None:
         for key in ("layer", "backward_layer"):
             if key in config:
-                config[key]["config"]["units"] = count(ahead.ids)
+                config[key]["config"]["units"] = kept.count(ahead.ids)
                 config[key].pop("build_config", None)  # Keras 3 would build it as wide as it was
 
     call.change(change)
