@@ -71,7 +71,9 @@ class Call:
 
     def inside(self, layer: Any, x: Signal, values: list[Any]) -> Call:
         """The call of a layer that the layer has inside, for what is in its place."""
-        return Call(self.survey, layer, (x,), {}, [x], values, around=self._outer)
+        call = Call(self.survey, layer, (x,), {}, [x], values, around=self._outer)
+        call.change(lambda config, kept: None)  # or its weights stay as wide as they were
+        return call
 
     def first(self) -> Signal:
         """The first input; what else there is, a mask of the data, stays whole."""

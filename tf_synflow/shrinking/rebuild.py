@@ -29,6 +29,7 @@ class Rebuild:
         self._survey, self._kept = survey, kept
         self._made: dict[int, Any] = {}
         self._pairs: list[tuple[Any, Any]] = []
+        self._models: list[tuple[Any, Any]] = []
         self._constants = self._folded()
 
     def model(self, model: Any) -> Any:
@@ -36,6 +37,12 @@ class Rebuild:
         made = self._model(model)
         for old, new in self._pairs:
             self._copy_values(old, new)
+        # What a model is, all in it becomes; so from the outside in.
+        for old, new in reversed(self._models):
+            new.trainable = old.trainable
+        for old, new in self._pairs:
+            for source, target in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
+                target.trainable = source.trainable
         return made
 
     def cut_masks(self, model: Any, made: Any, masks: Masks) -> dict[str, np.ndarray]:
@@ -62,7 +69,7 @@ class Rebuild:
                 graph.nested(model, "outputs", outputs),
                 name=model.name,
             )
-        made.trainable = model.trainable
+        self._models.append((model, made))
         return made
 
     def _input(self, tensor: Any, ids: np.ndarray) -> Any:
