@@ -197,3 +197,85 @@ def test_frozen_layers_stay_frozen(k):
         assert [layer.trainable for layer in small.layers] == [
             layer.trainable for layer in before.layers
         ]
+
+
+@pytest.mark.parametrize("k", small_models.KERASES)
+@pytest.mark.parametrize("dead", [[1, 2], [0, 1, 2, 3]])
+def test_a_head_whose_values_are_a_bias_goes_into_the_bias_behind(k, dead):
+    model = shrink_models.transformer(k)
+    mask = np.ones((8, 4, 3), bool)
+    mask[:, dead] = False
+    before, after = _shrunk(model, {"attention/value/kernel": mask})
+    assert _widths(before, after)["attention"] == max(4 - len(dead), 1)
+    pruned = tf_synflow.apply_masks(model, {"attention/value/kernel": mask}, allow_collapse=True)
+    small = tf_synflow.shrink(pruned, verbose=False)
+    assert _widths(pruned, small)["attention"] == 4  # training moves the bias
+
+
+@pytest.mark.parametrize("k", small_models.KERASES)
+def test_under_a_mask_such_a_head_stays(k):
+    layers = k.layers
+    inputs = k.Input((5,), dtype="int32")
+    x = layers.Embedding(9, 8, mask_zero=True, name="embedding")(inputs)
+    x = layers.MultiHeadAttention(4, 3, name="attention")(x, x)
+    model = small_models.randomise(k.Model(inputs, layers.Dense(3, name="head")(x)))
+    mask = np.ones((8, 4, 3), bool)
+    mask[:, :2] = False
+    pruned = tf_synflow.apply_masks(model, {"attention/value/kernel": mask})
+    before = tf_synflow.strip_pruning(pruned)
+    after = tf_synflow.shrink(before, verbose=False)
+    tokens = np.array([[3, 0, 4, 5, 0], [0, 0, 0, 0, 0]])  # nothing to attend to in the second
+    one, other = (np.asarray(m(tokens, training=False)) for m in (before, after))
+    np.testing.assert_allclose(other, one, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("k", small_models.KERASES)
+@pytest.mark.parametrize("kind", ["SimpleRNN", "LSTM", "GRU", "GRU before", "Bidirectional"])
+def test_a_constant_at_every_step_folds_into_the_bias_of_the_inputs(k, kind):
+    layers = k.layers
+    inputs = k.Input((3, 6))
+    x = layers.Dense(8, "relu", name="first")(inputs)
+    if kind == "Bidirectional":
+        x = layers.Bidirectional(layers.GRU(4, unroll=True, name="gru"), name="both")(x)
+    else:
+        options = {"reset_after": False} if "before" in kind else {}
+        x = getattr(layers, kind.split()[0])(4, unroll=True, name="own", **options)(x)
+    model = small_models.randomise(k.Model(inputs, layers.Dense(3, name="head")(x)))
+    model.get_layer("first").bias.assign(np.full(8, 0.7))
+    mask = np.ones((6, 8), bool)
+    mask[:, :5] = False
+    before, after = _shrunk(model, {"first/kernel": mask})
+    assert _widths(before, after)["first"] == 3
+
+
+@pytest.mark.parametrize("k", small_models.KERASES)
+@pytest.mark.parametrize("padding, left", [("valid", 3), ("same", 8)])
+def test_a_constant_folds_through_a_separable_convolution_without_a_border(k, padding, left):
+    layers = k.layers
+    inputs = k.Input((6, 6, 3))
+    x = layers.Conv2D(8, 1, activation="relu", name="first")(inputs)
+    options = {"padding": padding, "depth_multiplier": 2, "use_bias": False}
+    x = layers.SeparableConv2D(5, 3, activation="relu", name="separable", **options)(x)
+    x = layers.GlobalAveragePooling2D()(x)
+    model = small_models.randomise(k.Model(inputs, layers.Dense(3, name="head")(x)))
+    model.get_layer("first").bias.assign(np.full(8, 0.7))
+    mask = np.ones((1, 1, 3, 8), bool)
+    mask[..., :5] = False
+    before, after = _shrunk(model, {"first/kernel": mask})
+    assert _widths(before, after)["first"] == left
+
+
+@pytest.mark.parametrize("k", small_models.KERASES)
+def test_a_channel_whose_gamma_is_zero_is_a_constant(k):
+    layers = k.layers
+    inputs = k.Input((6, 6, 3))
+    x = layers.BatchNormalization(name="bn")(layers.Conv2D(8, 3, name="first")(inputs))
+    x = layers.Flatten()(layers.Conv2D(5, 3, name="second")(layers.ReLU()(x)))
+    model = small_models.randomise(k.Model(inputs, layers.Dense(3, name="head")(x)))
+    gamma = np.ones(8)
+    gamma[:5] = 0
+    model.get_layer("bn").gamma.assign(gamma)
+    before, after = _shrunk(model, {"head/kernel": np.ones((20, 3), bool)})
+    assert _widths(before, after)["first"] == 3
+    pruned = tf_synflow.apply_masks(model, {"head/kernel": np.ones((20, 3), bool)})
+    assert tf_synflow.shrink(pruned, verbose=False).get_layer("first").filters == 8

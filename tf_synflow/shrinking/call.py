@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from tf_synflow.shrinking.groups import Groups
-from tf_synflow.shrinking.groups import Groups
 from tf_synflow.shrinking.units import Kept, Signal
 
 if TYPE_CHECKING:
@@ -30,6 +29,7 @@ class Link:
       targets: units at the far end, (outputs,).
       live: which weights may be other than zero, (inputs, outputs).
       rows: for a layer into whose bias a constant folds, exactly, its weights; None elsewhere.
+      bias: into which it folds; None for a layer that has none yet.
     """
 
     layer: Any
@@ -37,6 +37,15 @@ class Link:
     targets: np.ndarray
     live: np.ndarray
     rows: Rows | None
+    bias: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """A call with any of its outputs left needs at least one unit of each of these inputs."""
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
 
 
 class Call:
@@ -97,6 +106,10 @@ class Call:
         """Has units stay."""
         self.survey.units.fix(ids)
 
+    def need(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
+        """Says that outputs need at least one of these inputs, besides what is given."""
+        self.survey.needs.append(Need([inputs], [outputs]))
+
     def slice(self, variable: Any, axes: dict[int, np.ndarray]) -> None:
         """Says which axes of a weight hold which units; nothing for a weight that is None."""
         if variable is None:
@@ -131,7 +144,12 @@ class Call:
         return self.live(bias).reshape(-1, bias.shape[-1]).any(axis=0)
 
     def link(
-        self, source: Signal, targets: np.ndarray, live: np.ndarray, rows: Rows | None = None
+        self,
+        source: Signal,
+        targets: np.ndarray,
+        live: np.ndarray,
+        rows: Rows | None = None,
+        bias: Any = None,
     ) -> None:
-        """Says which units reach which."""
-        self.survey.links.append(Link(self._outer, source, targets, live, rows))
+        """Says which units reach which; see `Link`."""
+        self.survey.links.append(Link(self._outer, source, targets, live, rows, bias))

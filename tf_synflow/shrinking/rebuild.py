@@ -136,24 +136,25 @@ class Rebuild:
 
     def _changed(self, layer: Any) -> Any:
         """The layer with another configuration; None where it keeps its own."""
-        change, constants = self._survey.changes.get(id(layer)), self._constants.get(id(layer))
-        if change is None and constants is None:
+        change, needs_bias = self._survey.changes.get(id(layer)), id(layer) in self._constants
+        if change is None and not needs_bias:
             return None
         config = layer.get_config()
         config.pop("batch_input_shape", None)
         if change is not None:
             change(config, self._kept)
-        if constants is not None:
+        if needs_bias:
             _add_bias(config)
         return type(layer).from_config(config)
 
     def _copy_values(self, layer: Any, made: Any) -> None:
-        values = [self._cut(variable, variable.numpy()) for variable in layer.weights]
-        constants = self._constants.get(id(layer))
-        if constants is not None and len(values) > 1:
-            values[1] = (values[1].astype(np.float64) + constants).astype(values[1].dtype)
-        elif constants is not None:
-            values.append(constants.astype(values[0].dtype))
+        values = [self._cut(variable, np.array(variable.numpy())) for variable in layer.weights]
+        for variable, value in zip(layer.weights, values, strict=True):
+            if id(variable) in self._constants:  # a GRU has two: of the inputs, of the units
+                bias = value.reshape(-1, value.shape[-1])[0]
+                bias[:] = bias.astype(np.float64) + self._constants[id(variable)]
+        if id(layer) in self._constants:
+            values.append(self._constants[id(layer)].astype(values[0].dtype))
         clone.copy_state(layer, made, values)
 
     def _cut(self, variable: Any, value: Any) -> np.ndarray:
@@ -164,7 +165,7 @@ class Rebuild:
         return value
 
     def _folded(self) -> dict[int, np.ndarray]:
-        """By id of a layer, what constants that go add to the bias of the units that stay."""
+        """What constants that go add to a bias: by its id, or that of a layer without one."""
         found = {}
         for link in self._survey.links:
             constants = link.source.constants
@@ -173,7 +174,7 @@ class Rebuild:
             if link.rows is not None and gone.any() and len(stay):
                 added = constants[gone] @ link.rows(gone)[:, stay]
                 if added.any():
-                    found[id(link.layer)] = added
+                    found[id(link.layer if link.bias is None else link.bias)] = added
         return found
 
 

@@ -11,20 +11,12 @@ import tensorflow as tf
 
 from tf_synflow.flow import graph, weights
 from tf_synflow.shrinking import rules
-from tf_synflow.shrinking.call import Call, Link
+from tf_synflow.shrinking.call import Call, Link, Need
 from tf_synflow.shrinking.groups import Groups
 from tf_synflow.shrinking.units import Kept, Signal, Units, as_float
 
 # Changes the configuration of a layer, in place, for the units that stay.
 Change = Callable[[dict, Kept], None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Need:
-    """A call with any of its outputs left needs at least one unit of each of these inputs."""
-
-    inputs: list[np.ndarray]
-    outputs: list[np.ndarray]
 
 
 @dataclasses.dataclass

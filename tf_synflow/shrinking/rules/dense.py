@@ -68,9 +68,9 @@ def reached(call: Call, x: Signal, out: np.ndarray, live: np.ndarray, rows: Rows
     """
     if not is_elementwise(call.layer.activation):
         call.fix(out)
-    call.link(x, out, live, rows)
-    sources = x.active if rows is None else x.varies
     bias = getattr(call.layer, "bias", None)
+    call.link(x, out, live, rows, bias)
+    sources = x.active if rows is None else x.varies
     return Signal(out, (live & sources[:, None]).any(axis=0) | call.moves(bias))
 
 

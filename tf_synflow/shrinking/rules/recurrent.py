@@ -69,7 +69,9 @@ def _units(call: Call, layer: Any, key: str) -> Signal | None:
     varies = (inward & x.active[:, None]).any(axis=0) | _has_bias(call, bias, cell.units)
     for _ in range(cell.units):
         varies = varies | (across & varies[:, None]).any(axis=0)
-    call.link(x, out, inward)
+    # What is the same at every step is added there as the bias is.
+    rows = None if bias is None else as_float(cell.kernel).__getitem__
+    call.link(x, along, call.live(cell.kernel), rows, bias)
     call.link(Signal(out, varies), out, across)
     return Signal(out, varies)
 
