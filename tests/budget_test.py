@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import tf_keras
 from hypothesis import given
@@ -46,6 +47,11 @@ def test_search_stays_where_something_flows():
     assert budget.search("bytes", 4000, amount, 1e5).compression == pytest.approx(250, rel=0.03)
     with pytest.raises(errors.BudgetError, match=r"received 3,000; expected at least 3,\d\d\d"):
         budget.search("bytes", 3000, amount, 1e5)
+
+
+def test_a_limit_may_be_numpys():
+    found = budget.search("bytes", np.int64(4000), lambda compression: 1e6 / compression, 1e5)
+    assert found.compression == pytest.approx(250, rel=0.03)
 
 
 def test_search_gives_up_on_a_constant():

@@ -83,8 +83,12 @@ def test_int8_keeps_float32_inputs_and_outputs(tmp_path):
         tf.data.Dataset.from_tensor_slices((images(), np.zeros(32))).batch(8),
         tf.data.Dataset.from_tensor_slices(images()).batch(8).repeat(),
         ({"x": images(4, seed)} for seed in range(8)),
+        lambda: ([image[None]] for image in images()),
     ],
-    ids=["array", "list", "dict", "nested list", "dataset of pairs", "endless", "generator"],
+    ids=[
+        *("array", "list", "dict", "nested list", "dataset of pairs", "endless", "generator"),
+        "function, as TFLite's converter takes it",
+    ],
 )
 def test_representative_data_in_every_form(data):
     found = samples.representative(Signature(network(keras)).inputs, data)
@@ -99,7 +103,10 @@ def test_representative_data_in_every_form(data):
         (None, "x_train"),
         (images()[..., :2], "have shape"),
         (images()[:0], "at least one"),
+        (images()[0], r"a single one is x\[None\]"),
         (np.full((2, 8, 8, 3), np.nan), "not finite"),
+        (np.where(np.arange(4)[:, None, None, None] == 2, np.inf, images(4)), "first in sample 2"),
+        (np.zeros((4, 8, 8, 3)), "hold 0 throughout"),
         (np.full((2, 8, 8, 3), "a"), "expected finite numbers"),
         ([images(), images()], "have shape"),
         ([images(), [1.0]], "one array"),
@@ -170,6 +177,16 @@ def test_a_refusal_says_why_and_auto_falls_back(tmp_path):
     assert list(report.dense_because.values()) == [
         "the default delegate cannot take a sparse int8 weight with float activations"
     ]
+
+
+@pytest.mark.parametrize(
+    ("quantize", "why"), [("float16", "unpacks no float16"), ("dynamic", "float activations")]
+)
+def test_a_microcontroller_gets_no_format_that_it_does_not_run(quantize, why, tmp_path):
+    path = tmp_path / "model.tflite"
+    with pytest.raises(errors.ExportError, match=f"{why}.*expected None or 'int8'"):
+        export_tflite(network(keras), path, target="microcontroller", quantize=quantize)
+    assert not path.exists()
 
 
 def test_int8_says_what_stays_in_float(tmp_path):
