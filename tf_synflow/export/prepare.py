@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from tf_synflow import errors
-from tf_synflow.export.signature import check_model
+from tf_synflow.export.signature import check_model, dtype_name
 from tf_synflow.flow import graph, trace, weights
 
 
@@ -35,6 +35,8 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
         model = strip_pruning(model)
         notes.append("pruning stripped, masks applied")
     dtypes = {_compute_dtype(layer) for _, layer in weights.layers_of(model)}
+    # Keras 3 tells a float64 input by its tensor alone.
+    dtypes |= {name for name in map(dtype_name, _input_dtypes(model)) if "float" in name}
     foreign = sorted(dtypes - {"float32", ""})
     if foreign:
         model = _as_float32(model)
@@ -62,6 +64,10 @@ def _shrunk(model: Any, notes: list[str]) -> Any:
         return model
     notes.append(f"shrunk from {before:,} to {after:,} values, units without flow removed")
     return small
+
+
+def _input_dtypes(model: Any) -> list[Any]:
+    return [tensor.dtype for tensor in getattr(model, "inputs", None) or ()]
 
 
 def _compute_dtype(layer: Any) -> str:
