@@ -262,6 +262,16 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_a_full_temporary_folder(tmp_path, monkeypatch):
+    def save(*_):  # TensorFlow's error, which is no OSError
+        raise tf.errors.ResourceExhaustedError(None, None, "variables: No space left on device")
+
+    monkeypatch.setattr("tf_synflow.export.convert._save", save)
+    with pytest.raises(errors.OutputError, match="No space left.*TMPDIR"):
+        export_tflite(mlp(keras), tmp_path / "model.tflite")
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [

@@ -1,6 +1,8 @@
 """Keras model to TFLite bytes, in memory."""
 
 import contextlib
+import errno
+import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
@@ -74,12 +76,13 @@ def convert(
             return Converted(content, batch_size)
         except errors.TfSynflowError:
             raise
-        except OSError as error:
-            raise errors.OutputError(
-                f"Could not write the intermediate SavedModel to {folder} ({error}); expected room "
-                "there. Free some, or point TMPDIR elsewhere."
-            ) from error
         except Exception as error:  # the converter and SavedModel raise bare Exceptions
+            if isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error):
+                raise errors.OutputError(
+                    f"Could not write the intermediate SavedModel to {folder} "
+                    f"({errors.first_line(error)}); expected room there. Free some, or point "
+                    "TMPDIR elsewhere."
+                ) from error
             if missing := _NO_BUILTIN.findall(str(error)):
                 raise errors.ExportError(
                     f"TFLite has no builtin for {_ops(missing)}; expected a model of builtin ops "
