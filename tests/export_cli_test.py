@@ -60,4 +60,5 @@ def test_what_cannot_be_exported_is_one_message(model, tmp_path, flags, words):
     assert result.returncode == 1
     assert words in result.stderr
     assert "Traceback" not in result.stderr
+    assert "unsafely" not in result.stderr
     assert not os.listdir(tmp_path)

@@ -256,11 +256,16 @@ def test_quantization_aware_training_keeps_the_zeros_into_the_int8_file(tmp_path
     report = export_tflite(aware, path, quantize="int8", samples=images(8, seed=5))
     kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
     assert {tensor.dtype for tensor in kernels} == {"int8"}
+    assert report.notes == (
+        "not shrunk, for it is quantization-aware: shrink before quantize_apply",
+    )
     # A kept weight below half a step becomes zero as well.
     for trained, stored in zip(zeros, sorted(t.zeros for t in kernels), strict=True):
         assert trained <= stored <= trained + 5
     with pytest.raises(errors.DataError, match="learnt its ranges"):
         export_tflite(aware, path, quantize="int8", representative_data=images())
+    with pytest.raises(errors.ExportError, match="int8 all the same"):
+        export_tflite(aware, path, quantize="float16")
 
 
 def test_the_entropy_floor():

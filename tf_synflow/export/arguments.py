@@ -10,9 +10,9 @@ import numpy as np
 from tf_synflow import errors
 from tf_synflow.export import samples, targets
 from tf_synflow.export.convert import QUANTIZATIONS, Quantize
+from tf_synflow.export.prepare import is_quantization_aware
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import TOLERANCES
-from tf_synflow.flow.weights import layers_of
 
 # Read in tflite-micro's kernels: dequantize_common.cc, conv_common.cc, fully_connected.cc.
 _NOT_ON_A_MICROCONTROLLER = {
@@ -41,7 +41,12 @@ def check_names(sparse: Any, quantize: Any, target: Any) -> None:
 
 def representative(signature: Signature, quantize: Quantize, data: Any) -> samples.Batch | None:
     """The calibration data of an int8 export, checked; None where no ranges are to be measured."""
-    knows_ranges = any(_is_quantization_aware(layer) for _, layer in layers_of(signature.model))
+    knows_ranges = is_quantization_aware(signature.model)
+    if knows_ranges and quantize in ("float16", "dynamic"):
+        raise errors.ExportError(
+            f"quantize={quantize!r} for a model after quantization-aware training: TFLite makes it "
+            "int8 all the same; expected 'int8', or None for float32."
+        )
     if quantize == "int8" and not knows_ranges:
         return samples.representative(signature.inputs, data)
     if data is not None:
@@ -52,13 +57,6 @@ def representative(signature: Signature, quantize: Quantize, data: Any) -> sampl
             "to compare on real inputs."
         )
     return None
-
-
-def _is_quantization_aware(layer: Any) -> bool:
-    """Whether TFMOT's quantization-aware training put it there."""
-    return any(
-        base.__name__ in ("QuantizeWrapper", "QuantizeLayer") for base in type(layer).__mro__
-    )
 
 
 def checked_path(path: str | os.PathLike) -> pathlib.Path:

@@ -50,10 +50,19 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
     return Prepared(model, _shrunk(model, notes) if shrink else model, notes)
 
 
+def is_quantization_aware(model: Any) -> bool:
+    """Whether a model holds layers of TFMOT's quantization-aware training."""
+    kinds = {base.__name__ for _, layer in weights.layers_of(model) for base in type(layer).__mro__}
+    return not kinds.isdisjoint(("QuantizeWrapper", "QuantizeLayer"))
+
+
 def _shrunk(model: Any, notes: list[str]) -> Any:
     """The model without dead units; the same one where there are none, or it cannot be done."""
     from tf_synflow import shrinking
 
+    if is_quantization_aware(model):
+        notes.append("not shrunk, for it is quantization-aware: shrink before quantize_apply")
+        return model
     try:
         small = shrinking.shrink(model, verbose=False)
     except (errors.ModelError, errors.ShrinkError) as error:
