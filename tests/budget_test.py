@@ -88,6 +88,12 @@ def test_flops_of_the_summary(k, capsys):
     assert not capsys.readouterr().out
 
 
+def test_flops_for_a_target():
+    model = mlp(tf_keras, units=(64, 32, 4), use_bias=False)
+    options = {"target_flops": 1000, "target": "cpu-x86", "verbose": False}
+    assert tf_synflow.summary(tf_synflow.prune_at_init(model, **options)).flops <= 1000
+
+
 def test_latency_of_the_file():
     model = mlp(tf_keras, units=(64, 32, 4))
     pruned = tf_synflow.prune_at_init(model, target_latency_ms=1e3, verbose=False)
@@ -113,6 +119,7 @@ def test_a_number_format_for_the_file():
         ({"target_bytes": 1000, "compression": 10}, "target_bytes=1000 beside compression=10"),
         ({"target_bytes": 1000, "target_flops": 5}, "target_bytes=1000 beside target_flops=5"),
         ({"target_flops": 5, "export_options": {"quantize": "int8"}}, "export_options"),
+        ({"export_options": {"quantize": "int8"}}, "without a budget"),
     ],
 )
 def test_contradictions(arguments, message):
