@@ -111,6 +111,22 @@ def test_a_microcontroller_refuses_sparse_files(name):
     assert {v.runs for v in judged("mlp_dense", "microcontroller")} == {"dense"}
 
 
+def test_a_microcontroller_refuses_float16_and_dynamic_range():
+    found = judged("mlp_float16", "microcontroller")
+    assert {v.runs for v in found} == {"refused"}
+    assert all("unpacks no float16" in v.why for v in found)
+    found = judged("mlp_dynamic", "microcontroller")
+    # the head has under 1,024 weights, which the converter leaves in float32
+    assert [(v.content.dtype, v.runs) for v in found] == [
+        ("int8", "refused"),
+        ("int8", "refused"),
+        ("float32", "dense"),
+    ]
+    assert "dynamic range" in found[0].why
+    assert {v.runs for v in judged("mlp_int8", "microcontroller")} == {"dense"}
+    assert {v.runs for v in judged("mlp_dynamic", "cpu-x86")} == {"dense"}
+
+
 @pytest.mark.parametrize(("dtype", "why"), [("float16", "give NaN"), ("int8", "dynamic range")])
 def test_what_computes_wrongly_is_refused(dtype, why):
     graphs = read_graphs(deployment_files.content("mlp_blocks"))

@@ -46,7 +46,7 @@ def _head(report: Any) -> str:
     elif counts["sparse"]:
         lead += f"{counts['sparse']} of {total} ops with weights skip their zeros there."
     else:
-        lead += "No op skips its zeros there: the file may be smaller, and it is no faster for it."
+        lead += "No op skips its zeros there: they may make the file smaller, not faster."
     return (
         f'<header><p class="eyebrow">Deployment report · {html.escape(TARGETS[report.target])}</p>'
         f"<h1>{html.escape(pathlib.Path(report.path).name)}</h1>"
@@ -212,9 +212,10 @@ def _measured(report: Any) -> str:
         "load",
         "peak memory",
     )
+    names = report.measured.names()
     rows = [
         (
-            html.escape(pathlib.Path(m.path).name) + _runtime(m.runtime),
+            html.escape(names[m.path]) + _runtime(m.runtime),
             str(m.threads),
             _milliseconds(m.latency_ms),
             f"{_milliseconds(m.latency_low_ms)} to {_milliseconds(m.latency_high_ms)}",

@@ -221,7 +221,7 @@ def deployment_report(
     """
     check_target(target)
     content = _read(path)
-    compared = None if baseline is None else len(_read(baseline))
+    compared = None if baseline is None else len(_checked(baseline))
     try:
         graphs = read_graphs(content)
         contents = read_contents(graphs)
@@ -258,6 +258,16 @@ def _read(path: str | os.PathLike) -> bytes:
         raise errors.OutputError(
             f"{os.fspath(path)!r} could not be read ({error.strerror}); expected a .tflite file."
         ) from error
+
+
+def _checked(path: str | os.PathLike) -> bytes:
+    """The bytes of a file that is a TFLite file too: sizes are compared with it."""
+    content = _read(path)
+    try:
+        read_graphs(content)
+    except errors.ModelError as error:
+        raise errors.ModelError(f"{os.fspath(path)!r}: {error}") from error
+    return content
 
 
 def _unmeasured(target: str, measure: bool) -> str:

@@ -87,6 +87,13 @@ def _verdict(
             return "refused", "LiteRT Micro has no DENSIFY: export with sparse=False"
         if sparse:
             return "refused", "LiteRT Micro reads no sparse tensors: export with sparse=False"
+        if content.dtype == "float16":
+            return "refused", "LiteRT Micro unpacks no float16: export in float32 or int8"
+        if _is_hybrid(graph, op):
+            return "refused", (
+                "LiteRT Micro has no kernel for int8 weights under float activations (dynamic "
+                "range): export in float32 or int8"
+            )
         return "dense", "LiteRT Micro has no sparse kernels"
     if sparse and not content.densified:
         return _packed(graph, op, content)
@@ -123,6 +130,16 @@ def _packed(graph: Graph, op: Op, content: TensorContent) -> tuple[str, str]:
 def _is_float(graph: Graph, op: Op) -> bool:
     """Whether an op takes float activations."""
     return graph.tensors[op.inputs[0]].dtype.startswith("float")
+
+
+def _is_hybrid(graph: Graph, op: Op) -> bool:
+    """Whether a convolution or dense layer takes int8 weights as they are, and floats beside."""
+    taken = [graph.tensors[i] for i in op.inputs if i >= 0]
+    return (
+        (op.kind == "FULLY_CONNECTED" or "CONV" in op.kind)
+        and _is_float(graph, op)
+        and any(tensor.constant and tensor.dtype == "int8" for tensor in taken)
+    )
 
 
 def _blocks_hint(op: Op, content: TensorContent) -> str:
