@@ -14,7 +14,7 @@ PACKAGE = ROOT / "tf_synflow"
 # it imports: every import of a stage runs it.
 LEVELS = (
     ("base",),
-    ("quantities", "compat", "files", "progress", "entropy", "tables", "targets"),
+    ("quantities", "compat", "files", "progress", "entropy", "tables", "targets", "parallel"),
     ("densities", "flow"),
     ("schedule", "masks"),
     ("scores",),
