@@ -60,7 +60,11 @@ class MatrixKernel:
 
     def dense(self) -> tf.Tensor:
         if self.tensor is None:
-            self.tensor = outside(lambda one: self._matrix.dense(), self._one, self._matrix.shape)
+
+            def dense(one: np.ndarray) -> np.ndarray:
+                return self._matrix.dense().astype(one.dtype, copy=False)
+
+            self.tensor = outside(dense, self._one, self._matrix.shape)
             self._tape.watch(self.tensor)
         return self.tensor
 

@@ -1,9 +1,10 @@
 """Exact selection among scores that are never all there at once.
 
 `select` has every score in memory and partitions them. Here scores come in tiles, made as they are
-looked at. A sample of them brackets the threshold; one pass counts what lies above the bracket and
-keeps what lies in it, and among those the threshold is found exactly. A bracket that missed is
-moved, and the pass made again, so that the result does not depend on the sample.
+looked at, and only near the true ones. A sample brackets the threshold; one pass counts what lies
+above the bracket and keeps what lies in it; among those the threshold is found, and what is so near
+it that the error of a tile could matter is ranked by its exact score. A bracket that missed is
+moved, and the pass made again: the result depends neither on the sample nor on the tiles.
 """
 
 import abc
@@ -15,10 +16,13 @@ import numpy as np
 from tf_synflow import parallel
 from tf_synflow.masks.survivors import Survivors
 
-# Of all scores, how many are sampled for a bracket, and how far it reaches to both sides of the
-# share that is removed: a third of that share and one in a hundred.
+# How many scores are sampled for a bracket, and how far it reaches to both sides of the share that
+# is removed: a sixth of that share and one in two hundred.
 _SAMPLES = 2**14
-_RELATIVE_REACH, _REACH = 1 / 3, 0.01
+_RELATIVE_REACH, _REACH = 1 / 6, 0.005
+
+# In units of a tile: scores near a threshold below it are too near what float32 holds at all.
+_SMALLEST = 2.0**-80
 
 
 class TiledScores(abc.ABC):
@@ -26,9 +30,13 @@ class TiledScores(abc.ABC):
 
     Attributes:
       survivors: what the scores are of.
+      unit: what a score in a tile is multiplied with to be the score.
+      error: how far a score in a tile may be off, relative to itself.
     """
 
     survivors: Survivors
+    unit: float = 1.0
+    error: float = 0.0
 
     @abc.abstractmethod
     def tiles(self, part: slice) -> Iterator[tuple[slice, np.ndarray]]:
@@ -38,8 +46,12 @@ class TiledScores(abc.ABC):
         """
 
     @abc.abstractmethod
-    def sample(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """The scores where some rows and columns of the survivors' matrix cross."""
+    def at(self, places: np.ndarray) -> np.ndarray:
+        """The exact scores at some places of the flat matrix."""
+
+    @abc.abstractmethod
+    def exactly(self) -> None:
+        """Makes tiles without an error, of scores as they are."""
 
 
 def cut(tensors: Sequence[TiledScores], keep: int) -> None:
@@ -56,90 +68,116 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
         return
     low, high = _bracket(tensors, keep, left)
     while True:
+        for one in tensors:
+            if low < _SMALLEST * one.unit:  # float32 counts on fewer digits there
+                one.exactly()
         found = _look_at_all(tensors, low, high)
-        above = sum(one.above for one in found)
-        if above > keep:
+        wanted = keep - sum(one.above for one in found)
+        if wanted < 0:
             low, high = high, 4 * high
-        elif above + sum(len(one.between) for one in found) < keep:
+        elif wanted > sum(np.count_nonzero(one.reach(low)) for one in found):
             low, high = (low / 4 if low > 1e-300 else -1.0), low
-        else:
+        elif (kept := _highest(tensors, found, wanted, low, high)) is not None:
             break
-    kept = _highest([one.scores for one in found], keep - above)
+        else:
+            low, high = low / 2 if low > 0 else low, 2 * high
 
     def remove(i: int) -> None:
-        places = np.concatenate([*found[i].below, found[i].between[~kept[i]]])
-        tensors[i].survivors.remove(places)
+        tensors[i].survivors.remove(found[i].places[~kept[i]])
 
     parallel.each(remove, range(len(tensors)))
 
 
 @dataclasses.dataclass(frozen=True)
 class _Found:
-    """Where the scores of one weight lie, places of its flat matrix.
+    """The scores of one weight that do not reach the upper end of a bracket.
 
     Attributes:
-      above: how many reach the upper end of a bracket.
-      below: places of those that do not reach the lower end, in parts.
-      between: places of the others.
-      scores: of those between.
+      above: how many do reach it.
+      places: of the others, in the flat matrix.
+      scores: of the others, as in tiles.
+      unit: of those scores.
     """
 
     above: int
-    below: list[np.ndarray]
-    between: np.ndarray
+    places: np.ndarray
     scores: np.ndarray
+    unit: float
 
-    @classmethod
-    def joined(cls, parts: Sequence["_Found"]) -> "_Found":
-        """What was found in all of a weight, part by part."""
-        return cls(
-            sum(part.above for part in parts),
-            [places for part in parts for places in part.below],
-            np.concatenate([np.empty(0, int), *(part.between for part in parts)]),
-            np.concatenate([np.empty(0), *(part.scores for part in parts)]),
-        )
+    def reach(self, threshold: float) -> np.ndarray:
+        """Which scores are not below a threshold."""
+        return self.scores >= threshold / self.unit
 
 
 def _look_at_all(tensors: Sequence[TiledScores], low: float, high: float) -> list[_Found]:
     """One pass over the scores of all weights, large ones in parts."""
     parts = [parallel.parts(len(one.survivors.mask), one.survivors.mask.size) for one in tensors]
     jobs = [(one, part) for one, own in zip(tensors, parts, strict=True) for part in own]
-    looks = iter(parallel.each(lambda job: _look_at(*job, low, high), jobs))
-    return [_Found.joined([next(looks) for _ in own]) for own in parts]
+    looks = iter(parallel.each(lambda job: _look_at(*job, high), jobs))
+    found = []
+    for one, own in zip(tensors, parts, strict=True):
+        above, places, scores = zip(*(next(looks) for _ in own), strict=True) if own else ((),) * 3
+        found.append(_Found(sum(above), _joined(places, int), _joined(scores), one.unit))
+    return found
 
 
-def _look_at(tensor: TiledScores, part: slice, low: float, high: float) -> _Found:
-    """One pass over the scores of some rows of a weight."""
-    survivors, below, between, scores = tensor.survivors, [], [np.empty(0, int)], [np.empty(0)]
+def _look_at(tensor: TiledScores, part: slice, high: float) -> tuple[int, np.ndarray, np.ndarray]:
+    """One pass over the scores of some rows of a weight; returns what a `_Found` holds."""
+    mask, above, places, scores = tensor.survivors.mask, 0, [], []
     buffers: tuple[np.ndarray, ...] = ()
-    above = 0
     for rows, tile in tensor.tiles(part):
         if not buffers:  # new memory for each tile would cost more than what is done in it
             buffers = np.empty(tile.shape, bool), np.empty(tile.shape, bool)
-        reaches_high, chosen = (buffer[: len(tile)] for buffer in buffers)
-        np.greater_equal(tile, high, out=reaches_high)
-        above += np.count_nonzero(reaches_high)
-        places = np.flatnonzero(np.greater(survivors.mask[rows], reaches_high, out=chosen))
-        found = tile.reshape(-1)[places]
-        places += rows.start * tile.shape[1]
-        reaches_low = found >= low
-        below.append(places[~reaches_low])
-        between.append(places[reaches_low])
-        scores.append(found[reaches_low])
-    return _Found(above, below, np.concatenate(between), np.concatenate(scores))
+        reaches, chosen = (buffer[: len(tile)] for buffer in buffers)
+        np.greater_equal(tile, high / tensor.unit, out=reaches)
+        above += np.count_nonzero(reaches)
+        some = np.flatnonzero(np.greater(mask[rows], reaches, out=chosen))
+        scores.append(tile.reshape(-1)[some])
+        some += rows.start * tile.shape[1]
+        places.append(some)
+    return above, _joined(places, int), _joined(scores)
 
 
-def _highest(parts: Sequence[np.ndarray], keep: int) -> list[np.ndarray]:
-    """Which scores of all parts together are the highest, ties by position."""
-    scores = np.concatenate(parts)
-    if keep <= 0 or keep >= scores.size:
-        kept = np.full(scores.size, keep > 0)
-    else:
-        lowest_kept = np.partition(scores, scores.size - keep)[scores.size - keep]
-        kept = scores > lowest_kept
-        tied = np.flatnonzero(scores == lowest_kept)
-        kept[tied[: keep - np.count_nonzero(kept)]] = True
-    return np.split(kept, np.cumsum([len(part) for part in parts])[:-1])
+def _highest(
+    tensors: Sequence[TiledScores], found: Sequence[_Found], keep: int, low: float, high: float
+) -> list[np.ndarray] | None:
+    """Which of the scores below a bracket's upper end are the highest of all weights.
+
+    Ties go by position. None where the errors reach beyond the bracket.
+    """
+    error = 4 * max(one.error for one in tensors)
+    between = np.concatenate(
+        [one.unit * one.scores[one.reach(low)].astype(np.float64, copy=False) for one in found]
+    )
+    if not 0 < keep < between.size:
+        return None if error else [one.reach(low if keep else np.inf) for one in found]
+    threshold = float(np.partition(between, between.size - keep)[between.size - keep])
+    lower, upper = threshold * (1 - error), threshold * (1 + error)
+    if error and not low < lower < upper < high:
+        return None
+    kept = [one.scores > upper / one.unit for one in found]
+    near = [
+        np.flatnonzero(one.reach(lower) & ~above) for one, above in zip(found, kept, strict=True)
+    ]
+    exact = np.concatenate(
+        [
+            tensor.at(one.places[some]) if tensor.error else one.scores[some]
+            for tensor, one, some in zip(tensors, found, near, strict=True)
+        ]
+    )
+    keep -= sum(map(np.count_nonzero, kept))
+    threshold = np.partition(exact, exact.size - keep)[exact.size - keep]
+    stays = exact > threshold
+    tied = np.flatnonzero(exact == threshold)
+    stays[tied[: keep - np.count_nonzero(stays)]] = True
+    ends = np.cumsum([len(some) for some in near])[:-1]
+    for one, some, own in zip(kept, near, np.split(stays, ends), strict=True):
+        one[some[own]] = True
+    return kept
+
+
+def _joined(parts: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray:
+    return np.concatenate(parts) if len(parts) else np.empty(0, dtype)
 
 
 def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[float, float]:
@@ -150,15 +188,14 @@ def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[floa
         survivors = one.survivors
         if not survivors.count:
             continue
-        wanted = max(64, _SAMPLES * survivors.count // left)
-        sides = []
-        for size, other in (survivors.mask.shape, survivors.mask.shape[::-1]):
-            number = min(size, max(8, round(wanted**0.5), -(-wanted // other)))
-            sides.append(generator.choice(size, number, replace=False))
-        found = one.sample(*sides)[survivors.mask[np.ix_(*sides)]]
+        wanted = max(64, _SAMPLES * survivors.count // left) * survivors.mask.size
+        places = generator.integers(survivors.mask.size, size=wanted // survivors.count)
+        found = one.at(places[survivors.mask.reshape(-1)[places]])
         scores.append(found)
         stands_for.append(np.full(found.size, survivors.count / max(found.size, 1)))
     scores, stands_for = np.concatenate(scores), np.concatenate(stands_for)
+    if not scores.size:
+        return -1.0, np.inf
     order = np.argsort(scores)
     below = np.cumsum(stands_for[order]) / stands_for.sum()
     removed = 1 - keep / left

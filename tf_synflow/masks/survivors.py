@@ -1,5 +1,7 @@
 """What is left of one weight as pruning goes on: a matrix without its dead rows and columns."""
 
+from collections.abc import Iterator
+
 import numpy as np
 
 from tf_synflow import parallel
@@ -7,6 +9,11 @@ from tf_synflow import parallel
 # The matrix is looked through for dead rows and columns when this share of its weights has gone
 # since the last look, and made anew when at least this share of it is dead.
 _WORTH_A_LOOK = 0.15
+
+_ROWS_AT_A_TIME = 256
+
+# Values of a block that is brought to another dtype: one megabyte, what a cache holds.
+_BLOCK = 2**17
 
 
 class Survivors:
@@ -16,7 +23,8 @@ class Survivors:
     which no weight is left are taken out of it as rounds go.
 
     Args:
-      absolute: |θ| of the kernel, floating-point; it is taken over, and changed.
+      absolute: |θ| of the kernel, floating-point, in the dtype that holds it without loss; it is
+        taken over, and changed.
       mask: bool, which weights are left; None for all.
 
     Attributes:
@@ -57,12 +65,13 @@ class Survivors:
         return rows if self._columns is None else rows[:, self._columns]
 
     def times(self, rows: np.ndarray) -> np.ndarray:
-        """Rows, of shape (n, inputs), times the matrix."""
+        """Rows, of shape (n, inputs), times the matrix, in the dtype of the rows."""
         rows = self.inputs(rows)
-        product = np.empty((len(rows), self.values.shape[1]), self.values.dtype)
+        product = np.zeros((len(rows), self.values.shape[1]), rows.dtype)
 
         def compute(part: slice) -> None:
-            np.matmul(rows, self.values[:, part], out=product[:, part])
+            for some, values in self._blocks(slice(0, len(self.values)), part, rows.dtype):
+                product[:, part] += rows[:, some] @ values
 
         parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
         return self._all_outputs(product)
@@ -70,13 +79,30 @@ class Survivors:
     def times_transposed(self, rows: np.ndarray) -> np.ndarray:
         """Rows, of shape (n, outputs), times the matrix with its axes exchanged."""
         rows = self.outputs(rows)
-        product = np.empty((len(rows), len(self.values)), self.values.dtype)
+        product = np.empty((len(rows), len(self.values)), rows.dtype)
 
         def compute(part: slice) -> None:
-            np.matmul(rows, self.values[part].T, out=product[:, part])
+            for some, values in self._blocks(part, slice(None), rows.dtype):
+                np.matmul(rows, values.T, out=product[:, some])
 
         parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
         return self._all_inputs(product)
+
+    def _blocks(
+        self, rows: slice, columns: slice, dtype: np.dtype
+    ) -> Iterator[tuple[slice, np.ndarray]]:
+        """A part of the matrix in another dtype, a few rows at a time; each good until the next."""
+        if dtype == self.values.dtype:
+            yield rows, self.values[rows, columns]
+            return
+        width = len(range(*columns.indices(self.values.shape[1])))
+        step = max(1, _BLOCK // max(width, 1))
+        buffer = np.empty((min(step, rows.stop - rows.start), width), dtype)
+        for start in range(rows.start, rows.stop, step):
+            some = slice(start, min(start + step, rows.stop))
+            block = buffer[: some.stop - start]
+            np.copyto(block, self.values[some, columns])
+            yield some, block
 
     def dense(self) -> np.ndarray:
         """|θ| in the kernel's shape, zero where a weight is removed."""
@@ -108,7 +134,8 @@ class Survivors:
         rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
         if len(rows) * len(columns) > (1 - _WORTH_A_LOOK) * self.mask.size:
             return
-        self.values, self.mask = (a[rows].take(columns, axis=1) for a in (self.values, self.mask))
+        self.values = _crossed(self.values, rows, columns)
+        self.mask = _crossed(self.mask, rows, columns)
         self._rows = rows if self._rows is None else self._rows[rows]
         self._columns = columns if self._columns is None else self._columns[columns]
 
@@ -118,6 +145,16 @@ class Survivors:
 
     def _all_outputs(self, live: np.ndarray) -> np.ndarray:
         return _scattered(live, self._columns, self.shape[-1] if self.shape else 1)
+
+
+def _crossed(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Some rows and columns, a few rows at a time: the largest matrix is most of a network."""
+    crossed = np.empty((len(rows), len(columns)), matrix.dtype)
+    for start in range(0, len(rows), _ROWS_AT_A_TIME):
+        some = slice(start, start + _ROWS_AT_A_TIME)
+        # Places are in range, and "clip" does without a copy of what is taken.
+        np.take(matrix[rows[some]], columns, axis=1, out=crossed[some], mode="clip")
+    return crossed
 
 
 def _scattered(live: np.ndarray, index: np.ndarray | None, size: int) -> np.ndarray:
