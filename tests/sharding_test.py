@@ -1,5 +1,7 @@
 """Selection over devices: bit for bit the masks of `select` on the gathered scores."""
 
+import re
+
 import numpy as np
 import processes
 import pytest
@@ -158,3 +160,11 @@ def test_two_workers_select_as_one_does(tmp_path):
         assert worker["replicas"] == 2
         assert worker["wrong"] == 0
         assert "scores of 'last': received 1 of 7" in worker["infinite"]
+
+
+@pytest.mark.slow
+def test_the_example_in_the_docs_runs(tmp_path):
+    text = (processes.ROOT / "docs" / "scale.md").read_text()
+    (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    with processes.started(["-c", block], tmp_path) as running:
+        processes.finished(running, tmp_path)
