@@ -1,80 +1,26 @@
 """Strategies of tf.distribute: real devices, real processes, and one that is killed."""
 
-import contextlib
 import json
-import os
 import re
 import signal
-import socket
-import subprocess
-import sys
 import time
-from pathlib import Path
 
 import numpy as np
+import processes
 import pytest
+from processes import ROOT, TIMEOUT, finished, started, two_workers
 
 from tf_synflow.errors import ClusterError, UnknownNameError
 from tf_synflow.train import loop, strategy
 from tf_synflow.train.config import TrainConfig
 
-ROOT = Path(__file__).resolve().parents[1]
-TIMEOUT = 400  # for a machine that others use too
 KERASES = ("tf_keras", "keras3")
 
 
-@contextlib.contextmanager
-def started(command, folder, tf_configs=("",)):
-    """A process for each TF_CONFIG, with stderr in a file; those still running are ended."""
-    processes = []
-    try:
-        for index, tf_config in enumerate(tf_configs):
-            environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"}
-            if tf_config:
-                environment["TF_CONFIG"] = tf_config
-            with open(folder / f"stderr{index}", "w") as stderr:
-                arguments = [argument.replace("INDEX", str(index)) for argument in command]
-                processes.append(
-                    subprocess.Popen(
-                        [sys.executable, *arguments],
-                        env=environment,
-                        stdout=subprocess.DEVNULL,
-                        stderr=stderr,
-                    )
-                )
-        yield processes
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
-
-
-def finished(processes, folder):
-    """Waits for all of them; all have to succeed."""
-    deadline = time.monotonic() + TIMEOUT
-    for index, process in enumerate(processes):
-        code = process.wait(max(1, deadline - time.monotonic()))
-        assert code == 0, (folder / f"stderr{index}").read_text()[-3000:]
-
-
-def two_workers():
-    """TF_CONFIG of two workers on free ports of this machine."""
-    with socket.socket() as first, socket.socket() as second:
-        for free in (first, second):
-            free.bind(("localhost", 0))
-        addresses = [f"localhost:{free.getsockname()[1]}" for free in (first, second)]
-    return [
-        json.dumps({"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}})
-        for index in range(2)
-    ]
-
-
 def scenario(name, folder, *arguments, tf_configs=("",)):
-    """What each process of a scenario of distribute_worker.py found."""
-    command = [str(ROOT / "tests" / "distribute_worker.py"), name, str(folder / "foundINDEX")]
-    with started([*command, *map(str, arguments)], folder, tf_configs) as processes:
-        finished(processes, folder)
-    return [json.loads((folder / f"found{i}").read_text()) for i in range(len(tf_configs))]
+    return processes.scenario(
+        "distribute_worker.py", name, folder, *arguments, tf_configs=tf_configs
+    )
 
 
 @pytest.fixture(scope="module")
@@ -246,8 +192,8 @@ def test_a_run_goes_on_after_a_killed_worker(tmp_path):
     before = (run / "metrics.jsonl").read_text().splitlines()
     masks = (run / "masks.npz").read_bytes()
     assert 2 <= len(before) < 12
-    with started([*command, "--resume"], tmp_path, two_workers()) as processes:
-        finished(processes, tmp_path)
+    with started([*command, "--resume"], tmp_path, two_workers()) as running:
+        finished(running, tmp_path)
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     expected = (tmp_path / "alone" / "metrics.jsonl").read_text().splitlines()
     assert [line["epoch"] for line in lines] == list(range(1, 13))
@@ -274,8 +220,8 @@ def test_parameter_servers_keep_the_zeros(mirrored, tmp_path):
 def test_the_example_in_the_docs_runs(tmp_path):
     text = (ROOT / "docs" / "distributed.md").read_text()
     (block,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
-    with started(["-c", block], tmp_path) as processes:
-        finished(processes, tmp_path)
+    with started(["-c", block], tmp_path) as running:
+        finished(running, tmp_path)
 
 
 GOOD = {"cluster": {"worker": ["a:1", "b:2"]}, "task": {"type": "worker", "index": 1}}
