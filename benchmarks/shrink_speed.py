@@ -49,7 +49,8 @@ def medians(steps: dict[str, Any], repeats: int) -> dict[str, tuple[float, float
     }
 
 
-def _machine() -> str:
+def machine() -> str:
+    """The processor and how many of it there are."""
     with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
         names = [line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")]
     return f"{names[0] if names else platform.machine()}, {os.cpu_count()} processors"
@@ -89,7 +90,7 @@ def main() -> None:
     labels = random.randint(0, CLASSES, arguments.batch)
 
     versions = {"python": platform.python_version(), **version.versions()}
-    print(f"{_machine()}, {arguments.threads} threads used")
+    print(f"{machine()}, {arguments.threads} threads used")
     print(", ".join(f"{name} {number}" for name, number in versions.items()))
     print(
         f"VGG-16, {arguments.initializer}, {arguments.keras}, batch {arguments.batch}, "
