@@ -41,7 +41,7 @@ _OUT = flags.DEFINE_string("out", str(ROOT / "docs" / "results" / "masked_step.c
 
 
 def build(name: str, keras: Any) -> Any:
-    """A model of the recipes, VGG-11 at a quarter of its width; or 14.7 M weights in dense layers."""
+    """A model of the recipes, VGG-11 at a quarter of its width; or 14.7 M dense weights."""
     if name == "mlp":
         wide = [keras.layers.Dense(2048, activation="relu", name=f"dense{i}") for i in range(3)]
         head = keras.layers.Dense(CLASSES, name="head")

@@ -99,7 +99,9 @@ def _is_element_wise(optimizer: Any) -> bool:
 @contextlib.contextmanager
 def _step(model: Any, masked: Masked) -> Iterator[None]:
     """In it the optimizer is given masked gradients, and layers leave masking to that."""
-    optimizer, apply_gradients = model.optimizer, model.optimizer.apply_gradients
+    optimizer = model.optimizer
+    apply_gradients = optimizer.apply_gradients
+    is_set = "apply_gradients" in vars(optimizer)
 
     def apply_masked(grads_and_vars: Any, *args: Any, **kwargs: Any) -> Any:
         # Not earlier: some layers make their weights only when they are called.
@@ -116,7 +118,10 @@ def _step(model: Any, masked: Masked) -> Iterator[None]:
         yield
     finally:
         _thread.in_step = False
-        del optimizer.apply_gradients
+        if is_set:
+            optimizer.apply_gradients = apply_gradients
+        else:
+            del optimizer.apply_gradients
 
 
 def _masked_gradient(gradient: Any, mask: tf.Variable | None) -> Any:

@@ -108,6 +108,7 @@ class PruneLowMagnitude(_Wrapper):
                 chosen[index] = tf.TensorSpec(shape, self.layer._dtype_policy.variable_dtype)
         return chosen
 
+    @tf.autograph.experimental.do_not_convert  # which takes longer than the call
     def _has_all_weights(self) -> bool:
         return all(isinstance(variable, tf.Variable) for variable, _, _ in self.pruning_vars)
 
