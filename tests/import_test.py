@@ -33,6 +33,28 @@ def test_importing_the_package_imports_nothing_heavy():
     assert python(code) == "[]"
 
 
+def test_pruning_a_model_of_keras_3_imports_nothing_of_the_other_keras():
+    code = """
+import sys, keras, tf_synflow
+model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(8), keras.layers.Dense(2)])
+tf_synflow.prune_at_init(model, 2, verbose=False)
+others = ("tf_keras", "tensorflow_model_optimization", "tensorflow_datasets", "ai_edge_litert")
+print([m for m in (*others, "matplotlib") if m in sys.modules])
+"""
+    assert python(code) == "[]"
+
+
+def test_public_names_of_pruning_import_no_keras_but_the_one_of_tensorflow():
+    code = """
+import sys, tensorflow, tf_synflow
+before = set(sys.modules)
+tf_synflow.prune_at_init, tf_synflow.score, tf_synflow.Masks, tf_synflow.summary
+new = {m.split(".")[0] for m in set(sys.modules) - before}
+print(sorted(new - {"tf_synflow", "tqdm", *sys.stdlib_module_names}))
+"""
+    assert python(code) == "[]"
+
+
 @pytest.mark.parametrize("value", [None, "0"])
 def test_tfmot_leaves_the_choice_of_keras_as_it_was(value):
     code = (

@@ -9,7 +9,7 @@ from typing import Any
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph, weights
-from tf_synflow.inject import compiling, replicas
+from tf_synflow.inject import compiling, fitting, replicas
 from tf_synflow.masks.masks import Masks
 
 WRAPPERS = ("auto", "tfmot", "keras")
@@ -60,8 +60,10 @@ def prepared(model: Any, wrapper: str = "auto") -> Any:
 
 def inject(model: Any, masks: Masks) -> Any:
     """A copy of a model that holds the masks, which fit it, in the model's own Keras."""
+    wrapper = _of(model)
     with replicas.scope_of(model):
-        return compiling.checked(_of(model).inject(model, masks))
+        pruned = compiling.checked(wrapper.inject(model, masks))
+    return fitting.masks_gradients(pruned, wrapper.masked)
 
 
 def strip_pruning(model: Any, like: Any = None) -> Any:

@@ -66,6 +66,12 @@ def masks_of(model: Any) -> Masks:
     return Masks(arrays, {"schedule": schedules[0]} if schedules else {})
 
 
+def masked(model: Any) -> list[tuple[Any, tf.Variable]]:
+    """The masked variables that exist, with their masks."""
+    built = [layer for layer in weights.wrappers(model) if layer.frozen_masks.done]
+    return [pair for layer in built for pair in _masked(layer)]
+
+
 class Frozen(tf.Module):
     """The masks of one layer; a module, so that a SavedModel of the layer takes them along.
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_synflow import compat
+from tf_synflow.inject import fitting
 
 _keras = compat.keras()
 
@@ -18,6 +19,8 @@ def mask_calls(layer: Any, masked: Sequence[tuple[Any, tf.Variable]]) -> None:
 
     @functools.wraps(call)
     def masked_call(*args: Any, **kwargs: Any) -> Any:
+        if fitting.is_in_step():
+            return call(*args, **kwargs)
         with MaskScope(masked) as scope:
             outputs = call(*args, **kwargs)
         for loss in scope.losses:
@@ -32,6 +35,8 @@ def mask_assignments(variable: Any, mask: tf.Variable) -> None:
     assign = variable.assign
 
     def masked_assign(value: Any) -> Any:
+        if value is variable and fitting.is_in_step():
+            return None  # nothing has moved it from zero
         if tuple(np.shape(value)) != tuple(variable.shape):
             return assign(value)  # which says what is wrong
         return assign(_where(mask, value))
@@ -120,5 +125,4 @@ class _Unchanged(_keras.constraints.Constraint):
 def _where(mask: tf.Variable, value: Any) -> Any:
     if value is None:  # a variable that is not initialized yet, while shapes are inferred
         return None
-    value = _keras.ops.convert_to_tensor(value)
-    return tf.where(mask, value, tf.zeros([], value.dtype))
+    return fitting.kept(mask, _keras.ops.convert_to_tensor(value))

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import weights
-from tf_synflow.inject import clone
+from tf_synflow.inject import clone, fitting
 from tf_synflow.masks.masks import Masks
 from tf_synflow.schedule import SynFlowPruningSchedule
 
@@ -75,6 +75,8 @@ class PruneLowMagnitude(_Wrapper):
             # Layers in the layer make their weights when they are called first.
             self.layer.call(*args, **kwargs)
             self._meet_late_weights()
+        if fitting.is_in_step():
+            return self.layer.call(*args, **kwargs)
         with self._masked_weights():
             return self.layer.call(*args, **kwargs)
 
@@ -106,6 +108,7 @@ class PruneLowMagnitude(_Wrapper):
                 chosen[index] = tf.TensorSpec(shape, self.layer._dtype_policy.variable_dtype)
         return chosen
 
+    @tf.autograph.experimental.do_not_convert  # which takes longer than the call
     def _has_all_weights(self) -> bool:
         return all(isinstance(variable, tf.Variable) for variable, _, _ in self.pruning_vars)
 
@@ -223,6 +226,16 @@ def masks_of(model: Any) -> Masks:
     schedules = [wrapper.pruning_schedule for _, wrapper in found.values()]
     plans = [s.get_config()["config"] for s in schedules if isinstance(s, SynFlowPruningSchedule)]
     return Masks(arrays, {"schedule": plans[0]} if plans else {})
+
+
+def masked(model: Any) -> list[tuple[Any, tf.Variable]]:
+    """The masked variables that exist, with their masks."""
+    return [
+        (variable, mask)
+        for wrapper in weights.wrappers(model)
+        for variable, mask, _ in wrapper.pruning_vars
+        if isinstance(variable, tf.Variable)
+    ]
 
 
 def _weights_of(layer: Any) -> dict[str, Any]:

@@ -95,6 +95,7 @@ def _with_l2(name: str) -> type:
     class WithL2(base):
         """Adds `l2`·θ to the gradient of θ, before momentum."""
 
+        element_wise = True  # to `inject.fitting`
         l2 = 0.0
 
         def update_step(self, gradient, variable):
