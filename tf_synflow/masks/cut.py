@@ -67,6 +67,7 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
     if keep >= left:
         return
     low, high = _bracket(tensors, keep, left)
+    reach = 2.0
     while True:
         for one in tensors:
             if low < _SMALLEST * one.unit:  # float32 counts on fewer digits there
@@ -74,13 +75,14 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
         found = _look_at_all(tensors, low, high)
         wanted = keep - sum(one.above for one in found)
         if wanted < 0:
-            low, high = high, 4 * high
+            low, high = high, reach * high
         elif wanted > sum(np.count_nonzero(one.reach(low)) for one in found):
-            low, high = (low / 4 if low > 1e-300 else -1.0), low
+            low, high = (low / reach if low > 1e-300 * reach else -1.0), low
         elif (kept := _highest(tensors, found, wanted, low, high)) is not None:
             break
         else:
-            low, high = low / 2 if low > 0 else low, 2 * high
+            low, high = low / reach if low > 0 else low, reach * high
+        reach *= reach  # a few passes for any number of decades
 
     def remove(i: int) -> None:
         tensors[i].survivors.remove(found[i].places[~kept[i]])
