@@ -173,7 +173,7 @@ class Network:
                 if name in masks:
                     theta[name] = tf.zeros(weight.shape, tf.float64)
             elif name in masks:
-                theta[name] = tf.constant(masks[name], tf.float64)
+                theta[name] = tf.cast(np.asarray(masks[name], bool), tf.float64)
             else:
                 theta[name] = tf.constant(np.abs(weight.value()))
         return theta

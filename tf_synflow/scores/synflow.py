@@ -86,7 +86,7 @@ class SynapticFlow:
             value = self._network.weights[name].variable.numpy()
             # float32 holds every smaller type; a copy in float64 would double the memory.
             held = np.float64 if value.dtype == np.float64 == self._dtype else np.float32
-            value = np.abs(value.astype(held))
+            value = np.abs(value.astype(held, copy=False))
             if before is None:
                 self._survivors[name] = Survivors(value, mask)
             else:
