@@ -54,6 +54,7 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
     if keep >= left:
         return
     low, high = _bracket(tensors, keep, left)
+    reach = 4.0
     while True:
         above, within = 0, []
         for one in tensors:
@@ -62,11 +63,12 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
             within.append(scores)
         between = sum(len(scores) for scores, _ in within)
         if above > keep:
-            low, high = high, 4 * high
+            low, high = high, reach * high
         elif above + between < keep:
-            low, high = (low / 4 if low > 1e-300 else -1.0), low
+            low, high = (low / reach if low > 1e-300 * reach else -1.0), low
         else:
             break
+        reach *= reach  # a few passes for any number of decades
     scores, places = zip(*within, strict=True)
     for one, index, kept in zip(survivors, places, _highest(scores, keep - above), strict=True):
         mask = one.next_mask()
@@ -78,8 +80,10 @@ def _pass(one: TiledScores, low: float, high: float) -> tuple[int, tuple[np.ndar
     """Fills in which scores reach `low`; how many reach `high`, and those between, with places."""
     above, scores, places = 0, [], []
     mask = one.survivors.next_mask()
+    with np.errstate(over="ignore"):  # in float32 a bound may be zero, or infinite
+        low, high = np.array([low, high]).astype(one.survivors.values.dtype)
     for rows, tile in one.tiles():
-        if low < 0:  # a weight that is there but scores zero comes before one that is removed
+        if low <= 0:  # a weight that is there but scores zero comes before one that is removed
             tile[~one.survivors.mask[rows]] = -np.inf
         reaches_high = tile >= high
         np.greater_equal(tile, low, out=mask[rows])
@@ -123,6 +127,8 @@ def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[floa
         scores.append(found)
         stands_for.append(np.full(found.size, survivors.count / max(found.size, 1)))
     scores, stands_for = np.concatenate(scores), np.concatenate(stands_for)
+    if not scores.size:  # so few weights are left that the samples missed all of them
+        return -1.0, np.inf
     order = np.argsort(scores)
     below = np.cumsum(stands_for[order]) / stands_for.sum()
     removed = 1 - keep / left
