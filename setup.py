@@ -52,6 +52,7 @@ setuptools.setup(
         "tensorflow-datasets>=4.9.9",
         "tensorflow-model-optimization>=0.8.1",
         "tf-keras>=2.21",
+        "threadpoolctl>=3.1",
         "tqdm>=4.65",
         # Of a file, what a download takes.
         "zstandard>=0.22",

@@ -3,7 +3,8 @@
     python benchmarks/export_speed.py
 
 Times are interleaved, medians of 50 runs in ai-edge-litert, in one process. The costs in
-tf_synflow/export/targets.py are from here: time over the dense time, over the share that is stored.
+tf_synflow/export/encodings.py are from here: time over the dense time, over the share that is
+stored.
 """
 
 import os

@@ -11,13 +11,13 @@ import argparse
 import concurrent.futures
 import multiprocessing
 import os
-import platform
 import resource
 import sys
 import time
 from typing import Any, NamedTuple
 
 from resnet18 import resnet18
+from where import processor_line, versions_line
 
 MODELS = {"vgg16_bn": (32, 32, 3), "resnet18": (64, 64, 3)}
 
@@ -60,13 +60,6 @@ def _resident_bytes() -> int:
         return int(statm.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-def _machine() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
-        names = [line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")]
-    processor = names[0] if names else platform.machine()
-    return f"{processor}, {len(os.sched_getaffinity(0))} threads"
-
-
 def main() -> None:
     """Measures the models asked for and prints a table."""
     parser = argparse.ArgumentParser(
@@ -79,11 +72,8 @@ def main() -> None:
     if not sys.platform.startswith("linux"):
         parser.error("resident memory is read from /proc: run it on Linux.")
 
-    from tf_synflow import version
-
-    print(_machine())
-    versions = {"python": platform.python_version(), **version.versions()}
-    print(", ".join(f"{name} {number}" for name, number in versions.items()))
+    print(processor_line())
+    print(versions_line())
     print(f"{arguments.rounds} rounds of SynFlow at {arguments.compression:g}x, float64\n")
     print(
         f"{'model':10} {'input':>10} {'weights':>12} {'kept':>10} "

@@ -9,11 +9,11 @@ is one `train_on_batch` of SGD with momentum on random images.
 """
 
 import argparse
-import os
-import platform
 import statistics
 import time
 from typing import Any
+
+from where import processor_line, versions_line
 
 SHAPE, CLASSES = (32, 32, 3), 10
 
@@ -49,12 +49,6 @@ def medians(steps: dict[str, Any], repeats: int) -> dict[str, tuple[float, float
     }
 
 
-def _machine() -> str:
-    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
-        names = [line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")]
-    return f"{names[0] if names else platform.machine()}, {os.cpu_count()} processors"
-
-
 def main() -> None:
     """Prunes, shrinks, trains the models in turns and prints a table."""
     parser = argparse.ArgumentParser(
@@ -79,7 +73,7 @@ def main() -> None:
     from vgg16 import vgg16
 
     import tf_synflow
-    from tf_synflow import compat, version
+    from tf_synflow import compat
 
     tf.config.threading.set_intra_op_parallelism_threads(arguments.threads)
     tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -88,9 +82,8 @@ def main() -> None:
     images = random.standard_normal((arguments.batch, *SHAPE)).astype("float32")
     labels = random.randint(0, CLASSES, arguments.batch)
 
-    versions = {"python": platform.python_version(), **version.versions()}
-    print(f"{_machine()}, {arguments.threads} threads used")
-    print(", ".join(f"{name} {number}" for name, number in versions.items()))
+    print(processor_line(arguments.threads))
+    print(versions_line())
     print(
         f"VGG-16, {arguments.initializer}, {arguments.keras}, batch {arguments.batch}, "
         f"{arguments.repeats} steps each, in turns{', XLA' if arguments.jit else ''}\n"

@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import tf_keras
 from hypothesis import given
@@ -48,6 +49,11 @@ def test_search_stays_where_something_flows():
         budget.search("bytes", 3000, amount, 1e5)
 
 
+def test_a_limit_may_be_numpys():
+    found = budget.search("bytes", np.int64(4000), lambda compression: 1e6 / compression, 1e5)
+    assert found.compression == pytest.approx(250, rel=0.03)
+
+
 def test_search_gives_up_on_a_constant():
     with pytest.raises(errors.BudgetError, match="expected at least 50 FLOPs"):
         budget.search("flops", 49, lambda compression: 50, 1e4)
@@ -82,6 +88,12 @@ def test_flops_of_the_summary(k, capsys):
     assert not capsys.readouterr().out
 
 
+def test_flops_for_a_target():
+    model = mlp(tf_keras, units=(64, 32, 4), use_bias=False)
+    options = {"target_flops": 1000, "target": "cpu-x86", "verbose": False}
+    assert tf_synflow.summary(tf_synflow.prune_at_init(model, **options)).flops <= 1000
+
+
 def test_latency_of_the_file():
     model = mlp(tf_keras, units=(64, 32, 4))
     pruned = tf_synflow.prune_at_init(model, target_latency_ms=1e3, verbose=False)
@@ -107,6 +119,7 @@ def test_a_number_format_for_the_file():
         ({"target_bytes": 1000, "compression": 10}, "target_bytes=1000 beside compression=10"),
         ({"target_bytes": 1000, "target_flops": 5}, "target_bytes=1000 beside target_flops=5"),
         ({"target_flops": 5, "export_options": {"quantize": "int8"}}, "export_options"),
+        ({"export_options": {"quantize": "int8"}}, "without a budget"),
     ],
 )
 def test_contradictions(arguments, message):

@@ -33,12 +33,12 @@ class Arrays(TiledScores):
     def _live(self):
         return self.survivors.live(self.scores) * self.survivors.mask
 
-    def tiles(self):
+    def tiles(self, part):
         self.passes += 1
         live = self._live()
         buffer = np.empty((self._step, live.shape[1]), live.dtype)
-        for start in range(0, len(live), self._step):
-            rows = slice(start, min(start + self._step, len(live)))
+        for start in range(part.start, part.stop, self._step):
+            rows = slice(start, min(start + self._step, part.stop))
             tile = buffer[: rows.stop - start]
             tile[:] = live[rows]
             yield rows, tile

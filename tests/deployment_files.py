@@ -55,7 +55,7 @@ def mobilenet(shaped=True):
     return keras.Model(inputs, layers.Dense(4, name="head")(x))
 
 
-def converted(model, *, sparse=False, int8=False):
+def converted(model, *, sparse=False, int8=False, dynamic=False, float16=False):
     """The bytes of a model's file, of batch 1."""
     shape = (1, *model.inputs[0].shape[1:])
     module = tf.Module()
@@ -66,6 +66,9 @@ def converted(model, *, sparse=False, int8=False):
     converter = tf.lite.TFLiteConverter.from_concrete_functions([concrete], module)
     if sparse:
         converter.optimizations = [tf.lite.Optimize.EXPERIMENTAL_SPARSITY]
+    if dynamic or float16:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        converter.target_spec.supported_types = [tf.float16] if float16 else []
     if int8:
         rng = np.random.default_rng(0)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -83,6 +86,8 @@ def content(name):
         "mlp_csr": lambda: converted(pruned(mlp(), 0.8), sparse=True),
         "mlp_blocks": lambda: converted(pruned(mlp(), 0.8, block=4), sparse=True),
         "mlp_int8": lambda: converted(pruned(mlp(), 0.8), int8=True),
+        "mlp_dynamic": lambda: converted(mlp(), dynamic=True),
+        "mlp_float16": lambda: converted(mlp(), float16=True),
         "shaped": lambda: converted(pruned(mobilenet(), 0.9, only="pointwise"), sparse=True),
         "shaped_half": lambda: converted(pruned(mobilenet(), 0.5, only="pointwise"), sparse=True),
         "shaped_zeros": lambda: converted(pruned(mobilenet(), 0.9, only="pointwise")),

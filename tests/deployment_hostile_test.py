@@ -13,8 +13,8 @@ from hypothesis import strategies
 
 from tf_synflow import errors
 from tf_synflow.deployment.child import Child
-from tf_synflow.deployment.graph import read_graphs
 from tf_synflow.deployment.report import deployment_report
+from tf_synflow.tflite.graph import read_graphs
 
 SECONDS = 5.0
 names = strategies.sampled_from(["mlp_csr", "mlp_blocks", "shaped", "mlp_int8"])

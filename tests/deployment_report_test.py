@@ -124,6 +124,16 @@ def test_a_page_with_measurements(measured, tmp_path):
     assert "peak memory" in words
 
 
+def test_files_of_one_name_are_told_apart(tmp_path):
+    paths = [tmp_path / name / "model.tflite" for name in ("dense", "sparse")]
+    for path, name in zip(paths, ("mlp_dense", "mlp_csr"), strict=True):
+        path.parent.mkdir()
+        path.write_bytes(deployment_files.content(name))
+    report = tf_synflow.deployment_report(paths[1], baseline=paths[0], seconds=0.05)
+    page = read_page(report, tmp_path / "report.html")
+    assert all(str(path) in page.words and str(path) in str(report) for path in paths)
+
+
 def test_what_was_not_measured_is_said(folder):
     path = folder / "shaped.tflite"
     report = tf_synflow.deployment_report(path, target="wasm", measure=False)
@@ -153,3 +163,5 @@ def test_bad_arguments(folder, measured, tmp_path):
     (tmp_path / "text.tflite").write_text("a text and no model")
     with pytest.raises(errors.ModelError, match=r"text\.tflite.*expected a TFLite flatbuffer"):
         tf_synflow.deployment_report(tmp_path / "text.tflite")
+    with pytest.raises(errors.ModelError, match=r"text\.tflite.*expected a TFLite flatbuffer"):
+        tf_synflow.deployment_report(path, baseline=tmp_path / "text.tflite", measure=False)

@@ -7,9 +7,10 @@ import pytest
 
 from tf_synflow import errors
 from tf_synflow.deployment.chains import chains_of
-from tf_synflow.deployment.contents import read_contents
-from tf_synflow.deployment.graph import SAME, read_graphs
-from tf_synflow.deployment.verdicts import TARGETS, verdicts
+from tf_synflow.deployment.verdicts import verdicts
+from tf_synflow.targets import TARGETS
+from tf_synflow.tflite.contents import read_contents
+from tf_synflow.tflite.graph import SAME, read_graphs
 
 
 def judged(name, target="wasm"):
@@ -108,6 +109,22 @@ def test_a_microcontroller_refuses_sparse_files(name):
     assert {v.runs for v in found} == {"refused"}
     assert all("sparse=False" in v.why for v in found)
     assert {v.runs for v in judged("mlp_dense", "microcontroller")} == {"dense"}
+
+
+def test_a_microcontroller_refuses_float16_and_dynamic_range():
+    found = judged("mlp_float16", "microcontroller")
+    assert {v.runs for v in found} == {"refused"}
+    assert all("unpacks no float16" in v.why for v in found)
+    found = judged("mlp_dynamic", "microcontroller")
+    # the head has under 1,024 weights, which the converter leaves in float32
+    assert [(v.content.dtype, v.runs) for v in found] == [
+        ("int8", "refused"),
+        ("int8", "refused"),
+        ("float32", "dense"),
+    ]
+    assert "dynamic range" in found[0].why
+    assert {v.runs for v in judged("mlp_int8", "microcontroller")} == {"dense"}
+    assert {v.runs for v in judged("mlp_dynamic", "cpu-x86")} == {"dense"}
 
 
 @pytest.mark.parametrize(("dtype", "why"), [("float16", "give NaN"), ("int8", "dynamic range")])

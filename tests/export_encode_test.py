@@ -6,12 +6,13 @@ import pytest
 import tf_keras
 
 from tf_synflow import errors
-from tf_synflow.export import layout, targets
+from tf_synflow.export import encodings as choices
+from tf_synflow.export import layout
 from tf_synflow.export.convert import convert
+from tf_synflow.export.emitted import read_tensors
 from tf_synflow.export.encode import encode
 from tf_synflow.export.probes import probes
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.tensors import read_tensors
 from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, TOLERANCES, check_same, verify
 
 FORMATS = [None, "float16", "dynamic", "int8"]
@@ -64,7 +65,7 @@ def encodings(content):
 def test_what_is_chosen_is_right_in_every_runtime(quantize, block, zeros):
     content, signature, batches = converted(network(zeros, block), quantize)
     for everything in (False, True):
-        packed = encode(content, lambda w, e=everything: targets.best(w, "cpu-x86", e)[0])
+        packed = encode(content, lambda w, e=everything: choices.best(w, "cpu-x86", e)[0])
         check_same(packed, content, batches, SAME_FORMAT_TOLERANCES[quantize])
         verify(packed, signature, batches, TOLERANCES[quantize])
         before, after = (read_tensors(file) for file in (content, packed))
@@ -74,10 +75,10 @@ def test_what_is_chosen_is_right_in_every_runtime(quantize, block, zeros):
 
 def test_blocks_are_found_in_the_zeros_and_run_sparse():
     content, *_ = converted(network(0.9, 4), None)
-    packed = encode(content, lambda weight: targets.best(weight, "cpu-x86", False)[0])
+    packed = encode(content, lambda weight: choices.best(weight, "cpu-x86", False)[0])
     assert encodings(packed)[(64, 64)] == ("block 1x4", False)
     content, *_ = converted(network(0.97, 16, width=256), "int8")
-    packed = encode(content, lambda weight: targets.best(weight, "cpu-x86", False)[0])
+    packed = encode(content, lambda weight: choices.best(weight, "cpu-x86", False)[0])
     assert encodings(packed)[(256, 256)] == ("block 1x16", False)
 
 
@@ -85,7 +86,7 @@ def test_blocks_are_found_in_the_zeros_and_run_sparse():
 def test_unstructured_zeros_are_not_mistaken_for_blocks(zeros):
     """The converter takes them for blocks above 96.5 %, and the file doubles."""
     content, *_ = converted(network(zeros, width=256), None)
-    packed = encode(content, lambda weight: targets.best(weight, "cpu-x86", False)[0])
+    packed = encode(content, lambda weight: choices.best(weight, "cpu-x86", False)[0])
     assert encodings(packed)[(256, 256)] == ("csr", False)
     tensor = next(tensor for tensor in read_tensors(packed) if tensor.shape == (256, 256))
     kept = tensor.elements - tensor.zeros
@@ -96,7 +97,7 @@ def test_what_the_runtimes_get_wrong_is_not_encoded():
     """Float16 and dynamic-range dense layers in blocks: NaN and garbage, without an error."""
     for quantize, expected in (("float16", ("csr", True)), ("dynamic", ("dense", False))):
         content, *_ = converted(network(0.9, 16), quantize)
-        packed = encode(content, lambda weight: targets.best(weight, "cpu-x86", True)[0])
+        packed = encode(content, lambda weight: choices.best(weight, "cpu-x86", True)[0])
         assert encodings(packed)[(64, 64)] == expected
 
 
@@ -105,7 +106,7 @@ def test_a_microcontroller_gets_everything_dense():
     reasons = []
 
     def choose(weight):
-        encoding, reason = targets.best(weight, "microcontroller", True)
+        encoding, reason = choices.best(weight, "microcontroller", True)
         reasons.append(reason)
         return encoding
 
@@ -164,7 +165,7 @@ def test_the_data_of_buffers_is_aligned_as_the_schema_wants():
     from ai_edge_litert import schema_py_generated as schema
 
     content, *_ = converted(network(0.9), None)
-    packed = encode(content, lambda weight: targets.best(weight, "cpu-x86", False)[0])
+    packed = encode(content, lambda weight: choices.best(weight, "cpu-x86", False)[0])
     model = schema.Model.GetRootAs(packed, 0)
     start = np.frombuffer(packed, np.uint8).ctypes.data
     buffers = [model.Buffers(i) for i in range(model.BuffersLength())]

@@ -83,8 +83,12 @@ def test_int8_keeps_float32_inputs_and_outputs(tmp_path):
         tf.data.Dataset.from_tensor_slices((images(), np.zeros(32))).batch(8),
         tf.data.Dataset.from_tensor_slices(images()).batch(8).repeat(),
         ({"x": images(4, seed)} for seed in range(8)),
+        lambda: ([image[None]] for image in images()),
     ],
-    ids=["array", "list", "dict", "nested list", "dataset of pairs", "endless", "generator"],
+    ids=[
+        *("array", "list", "dict", "nested list", "dataset of pairs", "endless", "generator"),
+        "function, as TFLite's converter takes it",
+    ],
 )
 def test_representative_data_in_every_form(data):
     found = samples.representative(Signature(network(keras)).inputs, data)
@@ -99,7 +103,10 @@ def test_representative_data_in_every_form(data):
         (None, "x_train"),
         (images()[..., :2], "have shape"),
         (images()[:0], "at least one"),
+        (images()[0], r"a single one is x\[None\]"),
         (np.full((2, 8, 8, 3), np.nan), "not finite"),
+        (np.where(np.arange(4)[:, None, None, None] == 2, np.inf, images(4)), "first in sample 2"),
+        (np.zeros((4, 8, 8, 3)), "hold 0 throughout"),
         (np.full((2, 8, 8, 3), "a"), "expected finite numbers"),
         ([images(), images()], "have shape"),
         ([images(), [1.0]], "one array"),
@@ -172,6 +179,16 @@ def test_a_refusal_says_why_and_auto_falls_back(tmp_path):
     ]
 
 
+@pytest.mark.parametrize(
+    ("quantize", "why"), [("float16", "unpacks no float16"), ("dynamic", "float activations")]
+)
+def test_a_microcontroller_gets_no_format_that_it_does_not_run(quantize, why, tmp_path):
+    path = tmp_path / "model.tflite"
+    with pytest.raises(errors.ExportError, match=f"{why}.*expected None or 'int8'"):
+        export_tflite(network(keras), path, target="microcontroller", quantize=quantize)
+    assert not path.exists()
+
+
 def test_int8_says_what_stays_in_float(tmp_path):
     path = tmp_path / "model.tflite"
     inputs = keras.Input((8, 8, 3))
@@ -239,11 +256,16 @@ def test_quantization_aware_training_keeps_the_zeros_into_the_int8_file(tmp_path
     report = export_tflite(aware, path, quantize="int8", samples=images(8, seed=5))
     kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
     assert {tensor.dtype for tensor in kernels} == {"int8"}
+    assert report.notes == (
+        "not shrunk, for it is quantization-aware: shrink before quantize_apply",
+    )
     # A kept weight below half a step becomes zero as well.
     for trained, stored in zip(zeros, sorted(t.zeros for t in kernels), strict=True):
         assert trained <= stored <= trained + 5
     with pytest.raises(errors.DataError, match="learnt its ranges"):
         export_tflite(aware, path, quantize="int8", representative_data=images())
+    with pytest.raises(errors.ExportError, match="int8 all the same"):
+        export_tflite(aware, path, quantize="float16")
 
 
 def test_the_entropy_floor():

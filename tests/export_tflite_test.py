@@ -4,16 +4,18 @@ import json
 import logging
 import os
 import pathlib
+import warnings
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 
 import tf_synflow
 from tf_synflow import errors
 from tf_synflow.export import export_tflite
-from tf_synflow.export.tensors import read_tensors
+from tf_synflow.export.emitted import read_tensors
 
 KERASES = [pytest.param(keras, id="keras3"), pytest.param(tf_keras, id="tf_keras")]
 
@@ -122,6 +124,58 @@ def test_mixed_precision_is_exported_in_float32(k, tmp_path):
     assert any("bfloat16" in note for note in report.notes)
 
 
+@pytest.mark.parametrize("k", KERASES)
+def test_a_float64_input_is_exported_in_float32(k, tmp_path):
+    model = k.Sequential([k.Input((20,), dtype="float64"), k.layers.Dense(4, dtype="float32")])
+    report = export_tflite(model, tmp_path / "model.tflite")
+    assert set(report.agreement.runtimes) == {"Interpreter", "CompiledModel", "tf.lite"}
+    assert any("float64" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_tensors_are_named_after_their_layers(k, tmp_path):
+    inputs = k.Input((6, 6, 2))
+    x = k.layers.Conv2D(4, 3, name="conv2d")(inputs)
+    x = k.layers.Conv2D(4, 3, name="conv2d_1")(x)
+    inner = k.Sequential([k.Input((2, 2, 4)), k.layers.Flatten(), k.layers.Dense(5, name="dense")])
+    model = k.Model(inputs, k.layers.Dense(3, name="dense")(inner(x)), name="net")
+    report = export_tflite(model, tmp_path / "model.tflite")
+    names = {tensor.shape: tensor.name for tensor in report.weights if len(tensor.shape) > 1}
+    assert "net/conv2d/" in names[4, 3, 3, 2]
+    assert "net/conv2d_1/" in names[4, 3, 3, 4]
+    assert f"net/{inner.name}/dense/" in names[5, 16]
+    assert "net/dense/" in names[3, 5]
+    assert model.get_layer("conv2d_1")(np.ones((1, 3, 3, 4))).shape == (1, 1, 1, 4)
+
+
+def test_an_op_that_tflite_does_not_have_is_named(tmp_path):
+    class Erfinv(keras.layers.Layer):
+        def call(self, x):
+            return tf.math.erfinv(tf.tanh(x))
+
+    model = keras.Sequential([keras.Input((4,)), Erfinv(name="inverse")])
+    with pytest.raises(errors.ExportError, match=r"no builtin for Erfinv \(.*inverse/.*Erfinv\);"):
+        export_tflite(model, tmp_path / "model.tflite")
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_a_subclassed_model_is_exported_without_a_warning(k, tmp_path):
+    class Net(k.Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = k.layers.Dense(3)
+
+        def call(self, x):
+            return self.dense(x)
+
+    model = Net()
+    model(np.ones((2, 5), np.float32))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert export_tflite(model, tmp_path / "model.tflite").agreement.max_rel < 1e-5
+
+
 def test_a_pruned_model_is_stripped_and_keeps_its_zeros(tmp_path):
     schedule = tf_synflow.SynFlowPruningSchedule(compression=10, rounds=5)
     pruned = tf_synflow.prune_at_init(cnn(tf_keras, 0.0), schedule=schedule)
@@ -159,7 +213,7 @@ def test_a_recurrent_model_is_right_on_its_second_run_too(k, tmp_path):
 def test_batch_size_is_kept_or_refused(tmp_path):
     path = tmp_path / "model.tflite"
     assert export_tflite(mlp(keras), path).batch_size is None
-    report = export_tflite(mlp(keras), path, batch_size=4, samples=np.ones((6, 20)))
+    report = export_tflite(mlp(keras), path, batch_size=np.int64(4), samples=np.ones((6, 20)))
     assert report.batch_size == 4
     assert len(report.agreement.runtimes) == 3
     with pytest.raises(errors.QuantityError, match="batch_size"):
@@ -208,6 +262,16 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_a_full_temporary_folder(tmp_path, monkeypatch):
+    def save(*_):  # TensorFlow's error, which is no OSError
+        raise tf.errors.ResourceExhaustedError(None, None, "variables: No space left on device")
+
+    monkeypatch.setattr("tf_synflow.export.convert._save", save)
+    with pytest.raises(errors.OutputError, match="No space left.*TMPDIR"):
+        export_tflite(mlp(keras), tmp_path / "model.tflite")
+    assert not os.listdir(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
@@ -218,6 +282,7 @@ def test_a_write_that_fails_leaves_nothing(tmp_path):
         ({"target": "gpu"}, errors.UnknownNameError),
         ({"tolerance": -1.0}, errors.QuantityError),
         ({"tolerance": float("nan")}, errors.QuantityError),
+        ({"tolerance": "1e-3"}, errors.QuantityError),
     ],
 )
 def test_options_out_of_range(options, error, tmp_path):

@@ -1,5 +1,9 @@
 """Files that appear whole or not at all."""
 
+import errno
+import os
+import pathlib
+
 import pytest
 
 from tf_synflow import errors, files
@@ -50,3 +54,13 @@ def test_a_full_disk(tmp_path):
         temporary.symlink_to("/dev/full")
         temporary.write_bytes(bytes(10_000))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_read_only_disk(tmp_path, monkeypatch):
+    def refuses(*_, **__):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(pathlib.Path, "unlink", refuses)
+    path = tmp_path / "a.txt"
+    with pytest.raises(errors.OutputError, match=r"a\.txt.*Read-only"), files.whole(path):
+        refuses()

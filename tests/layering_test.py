@@ -14,15 +14,15 @@ PACKAGE = ROOT / "tf_synflow"
 # it imports: every import of a stage runs it.
 LEVELS = (
     ("base",),
-    ("quantities", "compat", "files", "progress", "entropy"),
+    ("quantities", "compat", "files", "progress", "entropy", "tables", "targets", "parallel"),
     ("densities", "flow"),
     ("schedule", "masks"),
     ("scores",),
     ("rounds",),
     ("inject",),
     ("report", "shrinking"),
-    ("export",),
-    ("deployment",),
+    ("tflite",),
+    ("export", "deployment"),
     ("budget",),
     ("api",),
     ("train",),

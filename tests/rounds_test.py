@@ -216,6 +216,15 @@ def test_masks_are_the_same_in_processes_of_one_and_of_two_threads():
 # --- too few rounds -------------------------------------------------------------------------------
 
 
+def test_zeros_are_not_ranked_after_a_collapse():
+    """All that is left scores zero, though something is left of every weight."""
+    model = mlp(keras, units=(16, 128, 128, 16), use_bias=False)
+    schedule = tf_synflow.SynFlowPruningSchedule(200, rounds=2)
+    for way in ({}, {"ties": "reference"}):
+        with pytest.raises(errors.LayerCollapseError, match="rounds=100"):
+            tf_synflow.compute_masks(model, schedule=schedule, **way)
+
+
 def test_a_collapse_between_rounds_is_named_and_more_rounds_help():
     model = mlp(keras, units=(4, 256, 256, 4), use_bias=False)
     few = tf_synflow.SynFlowPruningSchedule(2000, rounds=2)

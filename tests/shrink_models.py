@@ -125,9 +125,43 @@ def transformer(k):
     return randomise(k.Model(inputs, layers.Dense(3, name="head")(x)))
 
 
+def resnext(k):
+    """Grouped convolutions in a row, of as many groups and of others, and in a residual block."""
+    layers = k.layers
+    inputs = k.Input((8, 8, 3))
+    x = layers.Conv2D(12, 1, activation="relu", name="stem")(inputs)
+    y = layers.Conv2D(12, 3, padding="same", groups=3, use_bias=False, name="three")(x)
+    y = layers.ReLU()(layers.BatchNormalization(name="three_bn")(y))
+    y = layers.Conv2D(24, 3, padding="same", groups=3, activation="relu", name="wider")(y)
+    x = layers.Add(name="add")([x, layers.Conv2D(12, 1, name="back")(y)])
+    x = layers.Conv2D(16, 3, groups=4, activation="relu", name="four")(x)
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(6, 1, activation="relu", name="mix")(x))
+    return randomise(k.Model(inputs, layers.Dense(3, name="head")(x)))
+
+
+def video(k):
+    """Layers at each step of a sequence, contractions over one axis and over two."""
+    layers = k.layers
+    inputs = k.Input((4, 6, 6, 3))
+    conv = layers.Conv2D(8, 3, activation="relu", name="conv")
+    x = layers.TimeDistributed(conv, name="frames")(inputs)
+    x = layers.TimeDistributed(layers.BatchNormalization(name="bn"), name="normed")(x)
+    x = layers.TimeDistributed(layers.Conv2D(6, 3, use_bias=False, name="deep"), name="deeper")(x)
+    x = layers.TimeDistributed(layers.Flatten())(layers.ReLU()(x))
+    x = layers.TimeDistributed(layers.Dense(9, "relu", name="dense"), name="steps")(x)
+    x = layers.EinsumDense("abc,cde->abde", (4, 2, 6), bias_axes="de", name="apart")(x)
+    x = layers.EinsumDense("abde,def->abf", (4, 7), activation="relu", name="together")(x)
+    x = layers.EinsumDense("...x,xy->...y", 5, activation="relu", name="last")(x)
+    x = layers.GlobalAveragePooling1D()(x)
+    return randomise(k.Model(inputs, layers.Dense(3, name="head")(x)))
+
+
 MODELS = {
     make.__name__: make
-    for make in (vgg, resnet, mobilenet, gated, inception, sequence, transformer)
+    for make in (
+        *(vgg, resnet, mobilenet, gated, inception, sequence, transformer),
+        *(resnext, video),
+    )
 }
 
 

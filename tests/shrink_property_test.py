@@ -11,7 +11,10 @@ import tf_synflow
 from tf_synflow import Masks
 from tf_synflow.flow import weights
 
-MOVES = ("conv", "narrow", "depthwise", "norm", "relu", "sigmoid", "pad", "pool", "add", "gate")
+MOVES = (
+    *("conv", "narrow", "grouped", "depthwise", "separable", "norm", "relu", "sigmoid"),
+    *("pad", "pool", "add", "gate"),
+)
 SETTINGS = settings(
     max_examples=12, deadline=None, suppress_health_check=[HealthCheck.too_slow], derandomize=True
 )
@@ -28,6 +31,10 @@ def _network(k, moves, use_bias, seed):
             y = layers.Conv2D(4, 3, padding="same", use_bias=use_bias, activation="relu")(x)
         elif move == "narrow":
             y = layers.Conv2D(4, 1, use_bias=use_bias)(x)
+        elif move == "grouped":
+            y = layers.Conv2D(4, 3, padding="same", use_bias=use_bias, groups=2)(x)
+        elif move == "separable":
+            y = layers.SeparableConv2D(4, 1, use_bias=use_bias)(x)
         elif move == "depthwise":
             y = layers.DepthwiseConv2D(3, padding="same", use_bias=use_bias)(x)
         elif move == "norm":
@@ -68,6 +75,7 @@ def test_outputs_stay(k, moves, use_bias, pruned, multiple_of, seed):
         shape = found[name].shape
         rows, columns = (random.random_sample(n) < 0.6 for n in shape[-2:])
         masks[name] = (random.random_sample(shape) < 0.7) & rows[:, None] & columns
+        masks[name] &= random.random_sample() < 0.85  # else what is behind is a constant
     before = tf_synflow.apply_masks(model, Masks(masks), allow_collapse=True)
     if not pruned:
         before = tf_synflow.strip_pruning(before)

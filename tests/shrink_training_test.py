@@ -37,9 +37,14 @@ def _optimizer(k, name):
     return k.optimizers.SGD(**sgd) if name == "sgd" else k.optimizers.Adam(0.003)
 
 
-@pytest.mark.parametrize(
-    "kind, optimizer", [*((kind, "sgd") for kind in shrink_models.MODELS), ("resnet", "adam")]
-)
+# Keras leaves grouped convolutions to XLA, which takes minutes to compile their gradients.
+KINDS = [
+    pytest.param(kind, "sgd", marks=[pytest.mark.slow] if kind == "resnext" else [])
+    for kind in shrink_models.MODELS
+]
+
+
+@pytest.mark.parametrize("kind, optimizer", [*KINDS, ("resnet", "adam")])
 @pytest.mark.parametrize("k", small_models.KERASES)
 def test_the_losses_are_those_of_the_masked_model(k, kind, optimizer):
     model = shrink_models.MODELS[kind](k)

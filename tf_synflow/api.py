@@ -107,8 +107,15 @@ def prune_at_init(
     }
     if limits:
         _check_one_budget(limits, compression, schedule)
-        options = {**({} if target is None else {"target": target}), **(export_options or {})}
+        options = dict(export_options or {})
+        if target is not None and target_flops is None:  # FLOPs are counted without a file
+            options = {"target": target, **options}
         masks = _within_budget(model, *limits.popitem(), arguments, options)
+    elif export_options:
+        raise errors.QuantityError(
+            f"export_options: received {dict(export_options)!r} without a budget; expected it "
+            "beside target_bytes or target_latency_ms. Give it to export_tflite otherwise."
+        )
     else:
         masks = compute_masks(model, compression, **arguments)
     return _apply(model, prepared, masks, input_shape, allow_collapse)

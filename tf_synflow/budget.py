@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import numbers
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -60,7 +61,7 @@ def search(unit: str, limit: float, amount_at: Callable[[float], float], highest
       >>> search("bytes", 1000, lambda compression: 90_000 / compression, highest=1e4).compression
       90.0
     """
-    if isinstance(limit, bool) or not isinstance(limit, int | float) or not 0 < limit < math.inf:
+    if isinstance(limit, bool) or not isinstance(limit, numbers.Real) or not 0 < limit < math.inf:
         raise errors.QuantityError(
             f"target_{unit}: received {limit!r}; expected a number of {UNITS[unit]} above 0."
         )

@@ -40,6 +40,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             "written to and has enough room. Nothing was left there."
         ) from error
     finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a read-only disk, on which there is nothing to remove
+            if temporary.is_dir():
+                shutil.rmtree(temporary)
+            temporary.unlink(missing_ok=True)

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from tf_synflow import errors, progress, quantities
+from tf_synflow import errors, parallel, progress, quantities
 from tf_synflow.flow.network import Network
 from tf_synflow.masks.cut import cut
 from tf_synflow.masks.select import apportion, check_names, select
@@ -46,7 +46,8 @@ def prune(
     score = scorer.bind(network)
     rounds = progress.bar(densities, desc=scorer.name, unit="round", verbose=verbose, leave=False)
     if isinstance(score, SynapticFlow) and not structures and ties == "position":
-        return _tile_by_tile(network, score, rounds, scope)
+        with parallel.one_blas_thread():
+            return _tile_by_tile(network, score, rounds, scope)
     for density in rounds:
         checked = _checked(score(masks), masks, network)
         masks = select(checked, masks, density, scope, ties, structures)
@@ -60,7 +61,8 @@ def _tile_by_tile(
     flow.restart()
     for density in densities:
         tensors, _ = flow.factors()
-        if not all(one.can_be_ranked for one in tensors):
+        flows = any(one.flows for one in tensors)
+        if not (flows and all(one.can_be_ranked for one in tensors)):
             masks = flow.masks()
             _checked(flow(masks), masks, network)
             tensors, _ = flow.factors()
@@ -80,12 +82,18 @@ def _tile_by_tile(
 def _checked(scores: Scores, masks: dict[str, np.ndarray], network: Network) -> Scores:
     """The scores, once they can be ranked; where no flow is left, that is what is said."""
     try:
-        return scores.check(masks)
+        scores.check(masks)
+        flows = any(array.any() for array in scores.values())
     except errors.ScoreError:
         if not all(mask.all() for mask in masks.values()):  # else no mask has stopped the flow
-            network.check_flow(
-                masks,
-                "Take more rounds, schedule=SynFlowPruningSchedule(compression, rounds=100), or a "
-                "lower compression: a round before the last left nothing to score.",
-            )
+            network.check_flow(masks, _MORE_ROUNDS)
         raise
+    if not flows:
+        network.check_flow(masks, _MORE_ROUNDS)
+    return scores
+
+
+_MORE_ROUNDS = (
+    "Take more rounds, schedule=SynFlowPruningSchedule(compression, rounds=100), or a lower "
+    "compression: a round before the last left nothing to score."
+)

@@ -1,5 +1,6 @@
 """What the command-line tools share."""
 
+import atexit
 import importlib
 import os
 import sys
@@ -20,6 +21,7 @@ def run(main: Callable[..., None], module: str, *, positional: bool = False) -> 
     """
     # TensorFlow's start-up notes would bury the table; its errors are Python exceptions too.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    atexit.register(_end_quietly)  # the first to be registered runs last
     _show_own_flags_in_help(module)
     app.run(lambda argv: _guarded(main, argv, positional))
 
@@ -40,6 +42,12 @@ def import_tensorflow() -> None:
 def usage_error(flag: str, received: object, expected: str) -> QuantityError:
     """The error of a flag whose value is not understood."""
     return QuantityError(f"--{flag} received: {received!r}; expected {expected}.")
+
+
+def _end_quietly() -> None:
+    """LiteRT's C++ announces the end of its accelerators when all has been said."""
+    sys.stderr.flush()
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _guarded(main: Callable[..., None], argv: list[str], positional: bool) -> int:

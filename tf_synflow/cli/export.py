@@ -99,8 +99,10 @@ def _arrays(flag: str, path: str | None) -> Any:
         loaded = np.load(path, allow_pickle=False)
         return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        # NumPy takes whatever it does not know for a pickle, and advises to load it unsafely.
+        why = first_line(error) if isinstance(error, OSError) else "it is something else, or cut"
         raise DataError(
-            f"--{flag}={path} could not be read ({first_line(error)}); expected an .npy or .npz "
+            f"--{flag}={path} could not be read ({why}); expected an .npy or .npz "
             "file of numbers, made with numpy.save or numpy.savez."
         ) from error
 

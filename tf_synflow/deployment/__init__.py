@@ -1,4 +1,4 @@
-"""What is in a .tflite file, what a target makes of it, and what it measures.
+"""What a target makes of a .tflite file, and what it measures.
 
 Nothing is imported here: a worker process must be small when it is idle.
 """

@@ -15,8 +15,8 @@ from typing import Any
 from tf_synflow import errors, files, progress
 from tf_synflow.deployment.child import Child
 from tf_synflow.deployment.machine import machine
-from tf_synflow.deployment.tables import table
 from tf_synflow.deployment.worker import RUNTIMES
+from tf_synflow.tables import table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,7 +90,7 @@ class BenchmarkReport:
     def __str__(self) -> str:
         header = ("file", "bytes", "runtime", "threads", "latency ms", "half of the rounds")
         header += ("times faster", "load ms", "peak memory")
-        names = _distinct_names(list(self.file_bytes))
+        names = self.names()
         rows = [
             (
                 names[m.path],
@@ -106,6 +106,14 @@ class BenchmarkReport:
             for m in self.measurements
         ]
         return "\n".join([*table([header, *rows], left=(0, 2)), "", *self.conditions()])
+
+    def names(self) -> dict[str, str]:
+        """What to call each path: file names where they differ, whole paths where they do not."""
+        names = [pathlib.Path(path).name for path in self.file_bytes]
+        return {
+            path: name if names.count(name) == 1 else path
+            for path, name in zip(self.file_bytes, names, strict=True)
+        }
 
     def conditions(self) -> list[str]:
         """How and where it was measured, in sentences."""
@@ -262,12 +270,3 @@ def _checked_threads(threads: Any) -> tuple[int, ...]:
     if not counts:
         raise errors.QuantityError("threads is empty; expected at least one thread count.")
     return tuple(dict.fromkeys(counts))
-
-
-def _distinct_names(paths: list[str]) -> dict[str, str]:
-    """File names where they differ, whole paths where they do not."""
-    names = [pathlib.Path(path).name for path in paths]
-    return {
-        path: name if names.count(name) == 1 else path
-        for path, name in zip(paths, names, strict=True)
-    }

@@ -9,9 +9,9 @@ behind the mean among those that must be two thirds zero; LiteRT.js 2.5.3 does n
 import dataclasses
 from collections.abc import Iterator, Mapping
 
-from tf_synflow.deployment.contents import TensorContent
-from tf_synflow.deployment.graph import Graph, Tensor
 from tf_synflow.deployment.nodes import Node, is_pointwise, nodes_of
+from tf_synflow.tflite.contents import TensorContent
+from tf_synflow.tflite.graph import Graph, Tensor
 
 
 @dataclasses.dataclass(frozen=True)

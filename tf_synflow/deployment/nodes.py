@@ -9,7 +9,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Literal
 
-from tf_synflow.deployment.graph import SAME, Graph, Op
+from tf_synflow.tflite.graph import SAME, Graph, Op
 
 _FLOATS = frozenset(("float32", "float16"))
 _UNARY = frozenset(

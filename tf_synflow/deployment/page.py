@@ -7,8 +7,8 @@ from typing import Any
 from tf_synflow.deployment.charts import bar, strip
 from tf_synflow.deployment.machine import is_host
 from tf_synflow.deployment.style import CSS
-from tf_synflow.deployment.tables import share, size
-from tf_synflow.deployment.verdicts import TARGETS
+from tf_synflow.tables import share, size
+from tf_synflow.targets import TARGETS
 
 _MANY = 6
 """Layers that are listed at once; of more, on demand."""
@@ -46,7 +46,7 @@ def _head(report: Any) -> str:
     elif counts["sparse"]:
         lead += f"{counts['sparse']} of {total} ops with weights skip their zeros there."
     else:
-        lead += "No op skips its zeros there: the file may be smaller, and it is no faster for it."
+        lead += "No op skips its zeros there: they may make the file smaller, not faster."
     return (
         f'<header><p class="eyebrow">Deployment report · {html.escape(TARGETS[report.target])}</p>'
         f"<h1>{html.escape(pathlib.Path(report.path).name)}</h1>"
@@ -94,13 +94,13 @@ def _sizes(report: Any) -> str:
     rows.append(("entropy floor", report.floor_bytes))
     if report.baseline_bytes:
         rows.insert(0, (f"baseline, {pathlib.Path(report.baseline).name}", report.baseline_bytes))
-    widest = max(value or 0 for _, value in rows)
+    widest = max(value for _, value in rows)
     lines = []
     for name, value in rows:
-        drawn = bar([("kept", value or 0)], widest, f"{name}: {value} bytes")
-        said = "not measured" if value is None else size(value)
+        drawn = bar([("kept", value)], widest, f"{name}: {value} bytes")
         lines.append(
-            f'<div><span>{html.escape(name)}</span>{drawn}<span class="num">{said}</span></div>'
+            f"<div><span>{html.escape(name)}</span>{drawn}"
+            f'<span class="num">{size(value)}</span></div>'
         )
     return (
         "<section><h2>Size</h2>"
@@ -142,13 +142,13 @@ def _layers(report: Any) -> str:
 def _layer(op: Any, largest: int) -> str:
     content = op.content
     shape = "×".join(map(str, content.shape))
-    encoding = content.encoding + (", densified" if content.densified else "")
     kept = bar([("kept", content.density or 0)], 1, f"{_kept(op)} kept")
     stored = bar(_stored(op), largest, f"{content.bytes:,} bytes, {content.index_bytes:,} indices")
     dense = "" if content.encoding == "dense" else f" of {size(content.dense_bytes)}"
     return (
         f'<div><span class="name"><b>{html.escape(op.layer)}</b>'
-        f"<small>{html.escape(op.kind)} · {shape} {content.dtype} · {encoding}</small></span>"
+        f"<small>{html.escape(op.kind)} · {shape} {content.dtype} · {_encoding(content)}</small>"
+        "</span>"
         f'<span class="chart">{kept}</span><span class="num density">{_kept(op)}</span>'
         f'<span class="chart">{stored}</span><span class="num">{size(content.bytes)}{dense}</span>'
         f"<span>{_badge(op.runs)}</span></div>"
@@ -163,10 +163,7 @@ def _reasons(report: Any) -> str:
         names = html.escape(", ".join(layers))
         if len(layers) > _MANY:
             names = f"<details><summary>{len(layers)} ops</summary>{names}</details>"
-        sentence = html.escape(why[:1].upper() + why[1:])
-        items.append(
-            f'<li>{_badge(runs)}<div><p>{sentence}.</p><p class="soft">{names}</p></div></li>'
-        )
+        items.append(_why(runs, why, names))
     return (
         f"<section><h2>What {html.escape(report.target)} makes of it</h2>"
         f'<ul class="why">{"".join(items)}</ul></section>'
@@ -180,17 +177,12 @@ def _chains(report: Any) -> str:
     for chain in report.chains:
         zeros = share(chain.zeros, chain.weights)
         runs = "dense" if chain.broken or report.target == "cpu-x86" else "sparse"
-        why = html.escape(chain.broken[:1].upper() + chain.broken[1:]) or (
-            "Unbroken from a padded 3×3 stem to a global mean"
-        )
+        why = chain.broken or "unbroken from a padded 3×3 stem to a global mean"
         ops = f"ops {min(chain.ops)} to {max(chain.ops)}"
         if len(chain.ops) == 1:
             ops = f"op {min(chain.ops)}"
-        items.append(
-            f"<li>{_badge(runs)}<div><p>{why}.</p>"
-            f'<p class="soft">{ops}: {zeros} of {chain.weights:,} weights of 1×1 convolutions are '
-            "zero.</p></div></li>"
-        )
+        said = f"{ops}: {zeros} of {chain.weights:,} weights of 1×1 convolutions are zero."
+        items.append(_why(runs, why, said))
     off = " On an x86 CPU with AVX it is switched off." if report.target == "cpu-x86" else ""
     return (
         "<section><h2>XNNPACK's sparse inference</h2>"
@@ -220,9 +212,10 @@ def _measured(report: Any) -> str:
         "load",
         "peak memory",
     )
+    names = report.measured.names()
     rows = [
         (
-            html.escape(pathlib.Path(m.path).name) + _runtime(m.runtime),
+            html.escape(names[m.path]) + _runtime(m.runtime),
             str(m.threads),
             _milliseconds(m.latency_ms),
             f"{_milliseconds(m.latency_low_ms)} to {_milliseconds(m.latency_high_ms)}",
@@ -243,7 +236,7 @@ def _constants(report: Any) -> str:
             html.escape(tensor.name),
             "×".join(map(str, tensor.shape)) or "scalar",
             tensor.dtype,
-            tensor.encoding + (", densified" if tensor.densified else ""),
+            _encoding(tensor),
             "–" if tensor.zeros is None else share(tensor.zeros, tensor.elements),
             f"{tensor.bytes:,}",
             f"{tensor.dense_bytes:,}",
@@ -275,6 +268,12 @@ def _table(head: tuple[str, ...], rows: list[tuple[str, ...]], words: int = 1) -
     return f'<div class="scroll"><table><tr>{first}</tr>{body}</table></div>'
 
 
+def _why(runs: str, reason: str, more: str) -> str:
+    """A verdict as an item of a list; `more` is HTML."""
+    sentence = html.escape(reason[:1].upper() + reason[1:])
+    return f'<li>{_badge(runs)}<div><p>{sentence}.</p><p class="soft">{more}</p></div></li>'
+
+
 def _badge(runs: str) -> str:
     return f'<span class="badge {runs}">{runs}</span>'
 
@@ -282,6 +281,10 @@ def _badge(runs: str) -> str:
 def _stored(op: Any) -> list[tuple[str, float]]:
     content = op.content
     return [("kept", content.bytes - content.index_bytes), ("index", content.index_bytes)]
+
+
+def _encoding(content: Any) -> str:
+    return content.encoding + (", densified" if content.densified else "")
 
 
 def _kept(op: Any) -> str:

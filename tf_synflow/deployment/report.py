@@ -5,20 +5,19 @@ import dataclasses
 import json
 import os
 import pathlib
-import zlib
 from typing import Any
 
 from tf_synflow import errors, files
 from tf_synflow.deployment import benchmark as benchmarking
 from tf_synflow.deployment.chains import Chain, chains_of
-from tf_synflow.deployment.contents import TensorContent, distinct, read_contents
-from tf_synflow.deployment.graph import read_graphs
 from tf_synflow.deployment.machine import is_host
-from tf_synflow.deployment.tables import share, size, table
-from tf_synflow.deployment.verdicts import NO_ZEROS, TARGETS, OpVerdict, check_target, verdicts
+from tf_synflow.deployment.verdicts import NO_ZEROS, OpVerdict, verdicts
+from tf_synflow.tables import share, shortened, size, table
+from tf_synflow.targets import TARGETS, check_target
+from tf_synflow.tflite.contents import TensorContent, distinct, read_contents
+from tf_synflow.tflite.downloads import zlib_bytes, zstd_bytes
+from tf_synflow.tflite.graph import read_graphs
 from tf_synflow.version import versions
-
-ZSTD_LEVEL = 19
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +29,7 @@ class DeploymentReport:
       target: one of "cpu-x86", "cpu-arm", "wasm", "microcontroller".
       file_bytes: size of the file.
       zlib_bytes: after zlib at level 9.
-      zstd_bytes: after zstd at level 19; None where the package zstandard is not installed.
+      zstd_bytes: after zstd at level 19.
       floor_bytes: the entropy floor of its constants: `floor_bits` summed up, in bytes.
       tensors: every constant, in the file's order, those that share a buffer once.
       ops: a verdict on every op that holds weights, in the order they run in.
@@ -46,7 +45,7 @@ class DeploymentReport:
     target: str
     file_bytes: int
     zlib_bytes: int
-    zstd_bytes: int | None
+    zstd_bytes: int
     floor_bytes: int
     tensors: tuple[TensorContent, ...]
     ops: tuple[OpVerdict, ...]
@@ -102,8 +101,6 @@ class DeploymentReport:
             notes.append(
                 f"{self.counts()['refused']} of its ops do not run on this target, or run wrongly."
             )
-        if self.zstd_bytes is None:
-            notes.append("zstd: not measured, for zstandard is not installed.")
         return [*notes, *filter(None, [self.unmeasured])]
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,12 +142,10 @@ class DeploymentReport:
 
     def _head(self) -> list[str]:
         counts = self.counts()
-        compressed = f"zlib {self.zlib_bytes:,}"
-        if self.zstd_bytes is not None:
-            compressed += f", zstd {self.zstd_bytes:,}"
         lines = [
             f"{self.path} on {self.target} ({TARGETS[self.target]})",
-            f"{self.file_bytes:,} bytes; {compressed}; entropy floor {self.floor_bytes:,}",
+            f"{self.file_bytes:,} bytes; zlib {self.zlib_bytes:,}, zstd {self.zstd_bytes:,}; "
+            f"entropy floor {self.floor_bytes:,}",
             f"{self.elements:,} weights, {share(self.zeros, self.elements)} of them zero; of "
             f"{len(self.ops)} ops with weights {counts['sparse']} run sparse, {counts['dense']} "
             f"dense" + (f", {counts['refused']} not or wrongly" if counts["refused"] else ""),
@@ -186,11 +181,6 @@ class DeploymentReport:
             f"{runs}: {why} ({', '.join(layers) if len(layers) < 4 else f'{len(layers)} ops'})."
             for runs, why, layers in self.reasons()
         ]
-
-
-def shortened(name: str, width: int = 40) -> str:
-    """The end of a long name, which tells most."""
-    return name if len(name) <= width else "…" + name[1 - width :]
 
 
 def deployment_report(
@@ -231,7 +221,7 @@ def deployment_report(
     """
     check_target(target)
     content = _read(path)
-    compared = None if baseline is None else len(_read(baseline))
+    compared = None if baseline is None else len(_checked(baseline))
     try:
         graphs = read_graphs(content)
         contents = read_contents(graphs)
@@ -247,8 +237,8 @@ def deployment_report(
         path=os.fspath(path),
         target=target,
         file_bytes=len(content),
-        zlib_bytes=len(zlib.compress(content, 9)),
-        zstd_bytes=_zstd_bytes(content),
+        zlib_bytes=zlib_bytes(content),
+        zstd_bytes=zstd_bytes(content),
         floor_bytes=round(sum(tensor.floor_bytes for tensor in tensors)),
         tensors=tensors,
         ops=ops,
@@ -270,12 +260,14 @@ def _read(path: str | os.PathLike) -> bytes:
         ) from error
 
 
-def _zstd_bytes(content: bytes) -> int | None:
+def _checked(path: str | os.PathLike) -> bytes:
+    """The bytes of a file that is a TFLite file too: sizes are compared with it."""
+    content = _read(path)
     try:
-        import zstandard
-    except ImportError:
-        return None
-    return len(zstandard.ZstdCompressor(level=ZSTD_LEVEL).compress(content))
+        read_graphs(content)
+    except errors.ModelError as error:
+        raise errors.ModelError(f"{os.fspath(path)!r}: {error}") from error
+    return content
 
 
 def _unmeasured(target: str, measure: bool) -> str:

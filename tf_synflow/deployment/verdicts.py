@@ -4,19 +4,11 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Literal
 
-from tf_synflow import errors
 from tf_synflow.deployment.chains import Chain, chains_of
-from tf_synflow.deployment.contents import TensorContent
-from tf_synflow.deployment.graph import Graph, Op, Tensor
 from tf_synflow.deployment.nodes import is_pointwise
-
-TARGETS = {
-    "cpu-x86": "x86 CPU, LiteRT with XNNPACK",
-    "cpu-arm": "ARM CPU, LiteRT with XNNPACK",
-    "wasm": "WebAssembly, LiteRT.js with XNNPACK",
-    "microcontroller": "microcontroller, LiteRT Micro (tflite-micro)",
-}
-"""The targets by name, and what stands behind each."""
+from tf_synflow.targets import check_target
+from tf_synflow.tflite.contents import TensorContent
+from tf_synflow.tflite.graph import Graph, Op, Tensor
 
 NO_ZEROS = "there are no zeros to skip"
 _X86_OFF = "XNNPACK switches sparse inference off on an x86 CPU with AVX"
@@ -46,12 +38,6 @@ class OpVerdict:
     runs: Literal["sparse", "dense", "refused"]
     why: str
     content: TensorContent
-
-
-def check_target(target: str) -> None:
-    """`UnknownNameError` unless there is such a target."""
-    if target not in TARGETS:
-        raise errors.UnknownNameError("target", target, TARGETS)
 
 
 def verdicts(
@@ -101,6 +87,13 @@ def _verdict(
             return "refused", "LiteRT Micro has no DENSIFY: export with sparse=False"
         if sparse:
             return "refused", "LiteRT Micro reads no sparse tensors: export with sparse=False"
+        if content.dtype == "float16":
+            return "refused", "LiteRT Micro unpacks no float16: export in float32 or int8"
+        if _is_hybrid(graph, op):
+            return "refused", (
+                "LiteRT Micro has no kernel for int8 weights under float activations (dynamic "
+                "range): export in float32 or int8"
+            )
         return "dense", "LiteRT Micro has no sparse kernels"
     if sparse and not content.densified:
         return _packed(graph, op, content)
@@ -137,6 +130,16 @@ def _packed(graph: Graph, op: Op, content: TensorContent) -> tuple[str, str]:
 def _is_float(graph: Graph, op: Op) -> bool:
     """Whether an op takes float activations."""
     return graph.tensors[op.inputs[0]].dtype.startswith("float")
+
+
+def _is_hybrid(graph: Graph, op: Op) -> bool:
+    """Whether a convolution or dense layer takes int8 weights as they are, and floats beside."""
+    taken = [graph.tensors[i] for i in op.inputs if i >= 0]
+    return (
+        (op.kind == "FULLY_CONNECTED" or "CONV" in op.kind)
+        and _is_float(graph, op)
+        and any(tensor.constant and tensor.dtype == "int8" for tensor in taken)
+    )
 
 
 def _blocks_hint(op: Op, content: TensorContent) -> str:

@@ -1,5 +1,6 @@
 """The arguments of export_tflite, found wanting before the minutes of a conversion."""
 
+import numbers
 import os
 import pathlib
 from typing import Any, Literal
@@ -7,26 +8,45 @@ from typing import Any, Literal
 import numpy as np
 
 from tf_synflow import errors
-from tf_synflow.export import samples, targets
+from tf_synflow.export import samples
 from tf_synflow.export.convert import QUANTIZATIONS, Quantize
+from tf_synflow.export.prepare import is_quantization_aware
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import TOLERANCES
-from tf_synflow.flow.weights import layers_of
+from tf_synflow.targets import check_target
+
+# Read in tflite-micro's kernels: dequantize_common.cc, conv_common.cc, fully_connected.cc.
+_NOT_ON_A_MICROCONTROLLER = {
+    "float16": "tflite-micro unpacks no float16, its DEQUANTIZE takes int8 and int16",
+    "dynamic": "tflite-micro has no kernels for int8 weights under float activations",
+}
 
 
 def check_names(sparse: Any, quantize: Any, target: Any) -> None:
-    """`UnknownNameError` for a value that is none of those documented."""
+    """`UnknownNameError` for a value that is none of those documented.
+
+    `ExportError` for a number format that the target does not run.
+    """
     if sparse != "auto" and not isinstance(sparse, bool):
         raise errors.UnknownNameError("sparse", sparse, ("auto", "True", "False"))
     if quantize not in QUANTIZATIONS:
         raise errors.UnknownNameError("quantize", quantize, map(str, QUANTIZATIONS))
-    if target not in targets.TARGETS:
-        raise errors.UnknownNameError("target", target, targets.TARGETS)
+    check_target(target)
+    if target == "microcontroller" and quantize in _NOT_ON_A_MICROCONTROLLER:
+        raise errors.ExportError(
+            f"quantize={quantize!r} for target='microcontroller': "
+            f"{_NOT_ON_A_MICROCONTROLLER[quantize]}; expected None or 'int8', which run there."
+        )
 
 
 def representative(signature: Signature, quantize: Quantize, data: Any) -> samples.Batch | None:
     """The calibration data of an int8 export, checked; None where no ranges are to be measured."""
-    knows_ranges = any(_is_quantization_aware(layer) for _, layer in layers_of(signature.model))
+    knows_ranges = is_quantization_aware(signature.model)
+    if knows_ranges and quantize in ("float16", "dynamic"):
+        raise errors.ExportError(
+            f"quantize={quantize!r} for a model after quantization-aware training: TFLite makes it "
+            "int8 all the same; expected 'int8', or None for float32."
+        )
     if quantize == "int8" and not knows_ranges:
         return samples.representative(signature.inputs, data)
     if data is not None:
@@ -37,13 +57,6 @@ def representative(signature: Signature, quantize: Quantize, data: Any) -> sampl
             "to compare on real inputs."
         )
     return None
-
-
-def _is_quantization_aware(layer: Any) -> bool:
-    """Whether TFMOT's quantization-aware training put it there."""
-    return any(
-        base.__name__ in ("QuantizeWrapper", "QuantizeLayer") for base in type(layer).__mro__
-    )
 
 
 def checked_path(path: str | os.PathLike) -> pathlib.Path:
@@ -62,8 +75,8 @@ def checked_tolerance(tolerance: float | None, quantize: Quantize) -> float:
     """The largest accepted difference: the one given, or that of the number format."""
     if tolerance is None:
         return TOLERANCES[quantize]
-    if not 0 <= tolerance < np.inf:
-        raise errors.QuantityError(f"tolerance is {tolerance}; expected a number of at least 0.")
+    if not isinstance(tolerance, numbers.Real) or not 0 <= tolerance < np.inf:
+        raise errors.QuantityError(f"tolerance is {tolerance!r}; expected a number of at least 0.")
     return float(tolerance)
 
 
@@ -72,7 +85,8 @@ def checked_batch(batch_size: Any, signature: Signature) -> int | None | Literal
     fixed = signature.inputs[0].shape[0]
     if batch_size in ("auto", None):
         return fixed or batch_size
-    if isinstance(batch_size, bool) or not isinstance(batch_size, int) or batch_size < 1:
+    whole = isinstance(batch_size, numbers.Integral) and not isinstance(batch_size, bool)
+    if not whole or batch_size < 1:
         raise errors.QuantityError(
             f"batch_size is {batch_size!r}; expected a whole number of at least 1, None or 'auto'."
         )
@@ -80,4 +94,4 @@ def checked_batch(batch_size: Any, signature: Signature) -> int | None | Literal
         raise errors.QuantityError(
             f"batch_size is {batch_size}; expected {fixed}, to which the model's input is fixed."
         )
-    return batch_size
+    return int(batch_size)

@@ -1,8 +1,11 @@
 """Keras model to TFLite bytes, in memory."""
 
 import contextlib
+import errno
+import os
+import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NamedTuple
 
 from tf_synflow import errors
@@ -73,12 +76,19 @@ def convert(
             return Converted(content, batch_size)
         except errors.TfSynflowError:
             raise
-        except OSError as error:
-            raise errors.OutputError(
-                f"Could not write the intermediate SavedModel to {folder} ({error}); expected room "
-                "there. Free some, or point TMPDIR elsewhere."
-            ) from error
         except Exception as error:  # the converter and SavedModel raise bare Exceptions
+            if isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error):
+                raise errors.OutputError(
+                    f"Could not write the intermediate SavedModel to {folder} "
+                    f"({errors.first_line(error)}); expected room there. Free some, or point "
+                    "TMPDIR elsewhere."
+                ) from error
+            if missing := _NO_BUILTIN.findall(str(error)):
+                raise errors.ExportError(
+                    f"TFLite has no builtin for {_ops(missing)}; expected a model of builtin ops "
+                    "alone, which run in every runtime without TensorFlow's own. Replace what is "
+                    "named, or leave it out of the model and compute it beside the file."
+                ) from error
             raise errors.ExportError(
                 f"TFLite could not convert the model with batch size {batch_size or 'free'}: "
                 f"{_first_lines(error)}\nExpected ops that TFLite has as builtins. Try "
@@ -96,7 +106,7 @@ def _save(signature: Signature, batch_size: int | None, folder: str) -> set[str]
     }
     serve = tf.function(lambda **inputs: signature(**inputs), autograph=False)
     module = tf.Module()
-    with _unfused(signature.model):
+    with _unfused(signature.model), _scoped_once(signature.model):
         module.serve = serve.get_concrete_function(**specs)
     module.held = module.serve.graph.variables  # what nobody holds would not be saved
     tf.saved_model.save(module, folder, signatures={"serving_default": module.serve})
@@ -124,6 +134,38 @@ def _unfused(model: Any) -> Iterator[None]:
             layer._could_use_gpu_kernel = value
 
 
+@contextlib.contextmanager
+def _scoped_once(model: Any) -> Iterator[None]:
+    """Gives the tensors of Keras 3 the names of their layers.
+
+    Keras 3 opens a layer's name scope twice, to build it and to call it, and TensorFlow numbers
+    the second: the tensors of layer `conv2d` were called `conv2d_1`, which is another layer.
+    """
+    import tensorflow as tf
+
+    found = [model, *(layer for _, layer in weights.layers_of(model))]
+    layers = list({id(item): item for item in found if hasattr(item, "_open_name_scope")}.values())
+
+    def opens(layer: Any) -> Callable[[], Any]:
+        # A name that ends in a slash is taken as it is, also for the second time.
+        return lambda: tf.name_scope("/".join([*_scopes(), layer.name, ""]))
+
+    for layer in layers:
+        layer._open_name_scope = opens(layer)
+    try:
+        yield
+    finally:
+        for layer in layers:
+            del layer._open_name_scope
+
+
+def _scopes() -> list[str]:
+    """The name scopes that are open, outer first."""
+    import tensorflow as tf
+
+    return list(filter(None, tf.get_current_name_scope().split("/")))
+
+
 def _tflite(
     folder: str, quantize: Quantize, representative: Batch | None, batch_size: int
 ) -> bytes:
@@ -137,6 +179,19 @@ def _tflite(
     if representative is not None:
         converter.representative_dataset = lambda: in_batches(representative, batch_size)
     return converter.convert()
+
+
+# As MLIR says it: loc(... "name of the op@function" ...): 'tf.Kind' op is neither a custom op ...
+_NO_BUILTIN = re.compile(r"""error: (.*)'tf\.(\w+)' op is neither a custom op nor a flex op""")
+
+
+def _ops(missing: list[tuple[str, str]]) -> str:
+    """Each kind of op, and where the first of it is: `Erfinv (model/layer/erfinv/Erfinv)`."""
+    found = {}
+    for location, kind in missing:
+        named = re.search(rf"""(\w[^"@]*{kind}[^"@]*)@""", location)
+        found.setdefault(kind, f"{kind} ({named[1]})" if named else kind)
+    return ", ".join(found.values())
 
 
 def _first_lines(error: Exception) -> str:

@@ -12,14 +12,15 @@ from typing import Any
 import flatbuffers
 import numpy as np
 
+from tf_synflow.export.emitted import graphs_of
+from tf_synflow.export.encodings import Encoding, encoded
 from tf_synflow.export.layout import Compressed, Layout
-from tf_synflow.export.targets import Encoding, Weight, encoded
+from tf_synflow.export.weights import Weight, weights_of
 
 # A FULLY_CONNECTED of exactly this version the delegate leaves to TFLite's own kernels, among which
 # the sparse ones are: the converter marks them so. Of any other it would read the stored values as
 # if they were all.
 _SPARSE_DENSE_LAYER = 8
-_DENSIFY_BYTES = 200
 _ALIGNMENT = 16
 
 
@@ -36,18 +37,24 @@ def encode(content: bytes, choose: Callable[[Weight], Encoding]) -> bytes:
     from ai_edge_litert import schema_py_generated as schema
 
     model = schema.ModelT.InitFromPackedBuf(content)
-    changed = [_encode_graph(model, graph, choose) for graph in model.subgraphs]
+    weights = weights_of(graphs_of(content))
+    changed = [
+        _encode_graph(model, graph, own, choose)
+        for graph, own in zip(model.subgraphs, weights, strict=True)
+    ]
     if not any(changed):
         return content
     encoded_content = _packed(model, len(content))
     return encoded_content if len(encoded_content) < len(content) else content
 
 
-def _encode_graph(model: Any, graph: Any, choose: Callable[[Weight], Encoding]) -> bool:
+def _encode_graph(
+    model: Any, graph: Any, weights: dict[int, Weight], choose: Callable[[Weight], Encoding]
+) -> bool:
     """Encodes one subgraph in place; whether anything was changed."""
     unpacking = []
     changed = False
-    for index, weight, users in _weights(model, graph):
+    for index, weight in weights.items():
         encoding = choose(weight)
         if encoding == "dense":
             continue
@@ -56,6 +63,7 @@ def _encode_graph(model: Any, graph: Any, choose: Callable[[Weight], Encoding]) 
         tensor = graph.tensors[index]
         tensor.sparsity = _sparsity(packed)
         model.buffers[tensor.buffer].data = np.frombuffer(packed.values.tobytes(), np.uint8)
+        users = [op for op in graph.operators if index in op.inputs]
         if encoding == "csr":
             unpacking.append(_densify(model, graph, index, users))
         else:
@@ -63,75 +71,6 @@ def _encode_graph(model: Any, graph: Any, choose: Callable[[Weight], Encoding]) 
                 op.opcodeIndex = _sparse_code(model, op.opcodeIndex)
     graph.operators = unpacking + graph.operators
     return changed
-
-
-def _weights(model: Any, graph: Any) -> list[tuple[int, Weight, list[Any]]]:
-    """The constants of a subgraph that may be encoded: index, what is known, and its ops."""
-    from ai_edge_litert import schema_py_generated as schema
-
-    dtypes = {
-        schema.TensorType.FLOAT32: np.float32,
-        schema.TensorType.FLOAT16: np.float16,
-        schema.TensorType.INT8: np.int8,
-    }
-    tensors = [tensor for g in model.subgraphs for tensor in g.tensors]
-    holders = np.bincount([tensor.buffer for tensor in tensors])
-    found = []
-    for index, tensor in enumerate(graph.tensors):
-        data = model.buffers[tensor.buffer].data
-        if data is None or tensor.type not in dtypes or holders[tensor.buffer] > 1:
-            continue
-        users = [op for op in graph.operators if index in op.inputs]
-        if not users or index in graph.outputs or _zero_point(tensor) or tensor.sparsity:
-            continue
-        values = np.frombuffer(data.tobytes(), dtypes[tensor.type]).reshape(tensor.shape)
-        found.append((index, _weight(model, graph, index, values), users))
-    return found
-
-
-def _weight(model: Any, graph: Any, index: int, values: np.ndarray) -> Weight:
-    from ai_edge_litert import schema_py_generated as schema
-
-    types = {value: name.lower() for name, value in vars(schema.TensorType).items()}
-    uses, many_rows = [], False
-    for name, op, place in _uses(model, graph, index):
-        # A TRANSPOSE_CONV takes the shape of its output first.
-        first = graph.tensors[op.inputs[2 if name == "TRANSPOSE_CONV" else 0]]
-        shape = [] if first.shape is None else first.shape
-        many_rows |= int(np.prod(shape[:-1])) > 1
-        uses.append((name, place, types[first.type]))
-    tensor = graph.tensors[index]
-    overhead = _DENSIFY_BYTES + len(tensor.name)
-    if tensor.quantization is not None:
-        ranges = (tensor.quantization.scale, tensor.quantization.zeroPoint)
-        overhead += sum(numbers.nbytes for numbers in ranges if numbers is not None)
-    return Weight(tensor.name.decode(errors="replace"), values, tuple(uses), many_rows, overhead)
-
-
-def _uses(model: Any, graph: Any, index: int) -> list[tuple[str, Any, int]]:
-    """The ops that compute with a tensor, itself or unpacked from float16, and at which place."""
-    found = []
-    for op in graph.operators:
-        name = _op_name(model.operatorCodes[op.opcodeIndex])
-        for place in np.flatnonzero(np.equal(op.inputs, index)).tolist():
-            if name == "DEQUANTIZE":
-                found += _uses(model, graph, op.outputs[0])
-            else:
-                found.append((name, op, place))
-    return found
-
-
-def _op_name(code: Any) -> str:
-    from ai_edge_litert import schema_py_generated as schema
-
-    number = max(code.builtinCode, code.deprecatedBuiltinCode)
-    return next(n for n, value in vars(schema.BuiltinOperator).items() if value == number)
-
-
-def _zero_point(tensor: Any) -> bool:
-    """Whether a stored zero stands for another number."""
-    points = None if tensor.quantization is None else tensor.quantization.zeroPoint
-    return points is not None and bool(np.any(points))
 
 
 def _sparsity(packed: Layout) -> Any:

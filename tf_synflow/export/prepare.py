@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from tf_synflow import errors
-from tf_synflow.export.signature import check_model
+from tf_synflow.export.signature import dtype_name
 from tf_synflow.flow import graph, trace, weights
 
 
@@ -26,7 +26,7 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
       As reference the same model, or a stripped float32 copy of it; as model that, or what shrink
       left of it.
     """
-    check_model(model)
+    _check_model(model)
     notes = []
     if weights.wrappers(model):
         # TFMOT's wrappers double the file, and of products with masks nothing is encoded.
@@ -35,6 +35,8 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
         model = strip_pruning(model)
         notes.append("pruning stripped, masks applied")
     dtypes = {_compute_dtype(layer) for _, layer in weights.layers_of(model)}
+    # Keras 3 tells a float64 input by its tensor alone.
+    dtypes |= {name for name in map(dtype_name, _input_dtypes(model)) if "float" in name}
     foreign = sorted(dtypes - {"float32", ""})
     if foreign:
         model = _as_float32(model)
@@ -48,10 +50,28 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
     return Prepared(model, _shrunk(model, notes) if shrink else model, notes)
 
 
+def _check_model(model: Any) -> None:
+    """`ModelError` unless this is a model of tf_keras or Keras 3."""
+    if not weights.is_model(model):
+        raise errors.ModelError(
+            f"Received {type(model).__module__}.{type(model).__name__}; expected a Keras model "
+            "(tf_keras or Keras 3; Sequential, Functional or nested)."
+        )
+
+
+def is_quantization_aware(model: Any) -> bool:
+    """Whether a model holds layers of TFMOT's quantization-aware training."""
+    kinds = {base.__name__ for _, layer in weights.layers_of(model) for base in type(layer).__mro__}
+    return not kinds.isdisjoint(("QuantizeWrapper", "QuantizeLayer"))
+
+
 def _shrunk(model: Any, notes: list[str]) -> Any:
     """The model without dead units; the same one where there are none, or it cannot be done."""
     from tf_synflow import shrinking
 
+    if is_quantization_aware(model):
+        notes.append("not shrunk, for it is quantization-aware: shrink before quantize_apply")
+        return model
     try:
         small = shrinking.shrink(model, verbose=False)
     except (errors.ModelError, errors.ShrinkError) as error:
@@ -62,6 +82,10 @@ def _shrunk(model: Any, notes: list[str]) -> Any:
         return model
     notes.append(f"shrunk from {before:,} to {after:,} values, units without flow removed")
     return small
+
+
+def _input_dtypes(model: Any) -> list[Any]:
+    return [tensor.dtype for tensor in getattr(model, "inputs", None) or ()]
 
 
 def _compute_dtype(layer: Any) -> str:

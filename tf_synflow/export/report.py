@@ -5,8 +5,9 @@ import dataclasses
 import json
 from typing import Any, Literal
 
-from tf_synflow.export.tensors import TensorRecord
 from tf_synflow.export.verify import Agreement
+from tf_synflow.tables import share, shortened, table
+from tf_synflow.tflite.contents import TensorContent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,16 +42,16 @@ class ExportReport:
     zlib_bytes: int
     zstd_bytes: int
     batch_size: int | None
-    tensors: tuple[TensorRecord, ...]
+    tensors: tuple[TensorContent, ...]
     dense_because: dict[str, str]
     agreement: Agreement
     notes: tuple[str, ...]
     versions: dict[str, str]
 
     @property
-    def weights(self) -> tuple[TensorRecord, ...]:
+    def weights(self) -> tuple[TensorContent, ...]:
         """The constants that are weights or biases, largest share of any file."""
-        return tuple(tensor for tensor in self.tensors if tensor.is_weight)
+        return tuple(tensor for tensor in self.tensors if tensor.is_parameter)
 
     @property
     def elements(self) -> int:
@@ -60,7 +61,7 @@ class ExportReport:
     @property
     def zeros(self) -> int:
         """How many of them are zero."""
-        return sum(tensor.zeros for tensor in self.weights)
+        return sum(tensor.zeros or 0 for tensor in self.weights)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything as plain Python values, with the totals."""
@@ -90,11 +91,12 @@ class ExportReport:
     def _table(self) -> list[str]:
         rows = [
             (
-                _shortened(tensor.name),
+                # The converter's names grow with every fused op; the first tells the layer.
+                shortened(tensor.name.split(";")[0], 48),
                 "x".join(map(str, tensor.shape)),
                 tensor.encoding + _ran(tensor),
                 f"{tensor.elements:,}",
-                _percent(tensor.zeros, tensor.elements),
+                share(tensor.zeros, tensor.elements),
                 f"{tensor.bytes:,}",
             )
             for tensor in self.weights
@@ -102,23 +104,15 @@ class ExportReport:
         ]
         flat = [tensor for tensor in self.weights if len(tensor.shape) < 2]
         if flat:
-            elements, zeros = sum(t.elements for t in flat), sum(t.zeros for t in flat)
+            elements, zeros = sum(t.elements for t in flat), sum(t.zeros or 0 for t in flat)
             size = f"{sum(t.bytes for t in flat):,}"
             name = f"{len(flat)} biases and other vectors"
-            rows.append((name, "", "dense", f"{elements:,}", _percent(zeros, elements), size))
+            rows.append((name, "", "dense", f"{elements:,}", share(zeros, elements), size))
         total = sum(tensor.bytes for tensor in self.weights)
-        share = _percent(self.zeros, self.elements)
-        rows.append(("total", "", "", f"{self.elements:,}", share, f"{total:,}"))
+        zeros = share(self.zeros, self.elements)
+        rows.append(("total", "", "", f"{self.elements:,}", zeros, f"{total:,}"))
         rows.insert(0, ("tensor", "shape", "encoding", "elements", "zeros", "bytes"))
-        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-        return [
-            "  "
-            + "  ".join(
-                cell.ljust(width) if column < 3 else cell.rjust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            for row in rows
-        ]
+        return ["  " + line for line in table(rows, left=(0, 1, 2))]
 
     def _verdict(self) -> list[str]:
         found = self.agreement
@@ -147,17 +141,7 @@ class ExportReport:
         return [*lines, f"  Checked with {runtime}."]
 
 
-def _ran(tensor: TensorRecord) -> str:
+def _ran(tensor: TensorContent) -> str:
     if tensor.encoding == "dense":
         return ""
     return " (densified at load)" if tensor.densified else " (runs sparse)"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{part / whole:.2%}" if whole else "-"
-
-
-def _shortened(name: str, width: int = 48) -> str:
-    """The converter's names grow with every fused op; the end of the first tells the layer."""
-    first = name.split(";")[0]
-    return first if len(first) <= width else "…" + first[1 - width :]

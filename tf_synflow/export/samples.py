@@ -51,10 +51,10 @@ def representative(inputs: tuple[Input, ...], data: Any) -> Batch:
       inputs: those of the model.
       data: as in `by_name`; or a tf.data.Dataset, a generator or another iterable of batches, each
         an array, a list or a dictionary as there, or a tuple of those and labels, as `fit` takes
-        them.
+        them; or a function that returns one of these, as TFLite's converter takes it.
 
     Raises:
-      DataError: as in `by_name`, or nothing was given.
+      DataError: as in `by_name`; nothing was given, or one value throughout.
     """
     what = "representative_data"
     if data is None:
@@ -63,6 +63,8 @@ def representative(inputs: tuple[Input, ...], data: Any) -> Batch:
             "which the range of every activation is measured: representative_data=x_train[:500], a "
             "list or dictionary of arrays for several inputs, or a tf.data.Dataset of batches."
         )
+    if callable(data):
+        data = data()
     if isinstance(data, Mapping | list | tuple | np.ndarray) or hasattr(data, "shape"):
         return _first(by_name(inputs, data, what))
     if not isinstance(data, Iterable):
@@ -99,7 +101,16 @@ def in_batches(given: Batch, size: int, whole: bool = True) -> Iterator[Batch]:
 
 
 def _first(given: Batch) -> Batch:
-    return {name: array[:MOST_REPRESENTATIVE] for name, array in given.items()}
+    """The samples that calibrate, if any range can be measured on them."""
+    given = {name: array[:MOST_REPRESENTATIVE] for name, array in given.items()}
+    floats = [array for array in given.values() if array.dtype.kind == "f"]
+    if floats and all(array.min() == array.max() for array in floats):
+        raise errors.DataError(
+            f"representative_data hold {floats[0].flat[0]:g} throughout; expected real inputs, "
+            "prepared as in training: on one value no range can be measured, and the file would "
+            "clip every other."
+        )
+    return given
 
 
 def _is_list_of_one(samples: Any) -> bool:
@@ -120,11 +131,18 @@ def _checked(item: Input, values: Any, what: str) -> np.ndarray:
     if not fits or not len(array):
         raise errors.DataError(
             f"{what} for input {item.name!r} have shape {array.shape}; expected at least one of "
-            f"shape {item.shape[1:]}, counted along a first axis."
+            f"shape {item.shape[1:]}, counted along a first axis"
+            + (": a single one is x[None]." if array.shape == item.shape[1:] else ".")
         )
-    if array.dtype.kind not in "fiub" or not np.isfinite(array).all():
+    if array.dtype.kind not in "fiub":
         raise errors.DataError(
-            f"{what} for input {item.name!r} are {array.dtype} or not finite; expected finite "
-            f"numbers of {item.dtype}."
+            f"{what} for input {item.name!r} are {array.dtype}; expected finite numbers of "
+            f"{item.dtype}."
+        )
+    if broken := np.count_nonzero(~np.isfinite(array)):
+        where = np.argmax(~np.isfinite(array).reshape(len(array), -1).all(axis=1))
+        raise errors.DataError(
+            f"{what} for input {item.name!r} hold {broken:,} values that are not finite, the first "
+            f"in sample {where}; expected finite numbers of {item.dtype}."
         )
     return array.astype(item.dtype)

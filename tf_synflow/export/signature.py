@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from tf_synflow import compat, errors
+from tf_synflow import errors
 
 
 class Input(NamedTuple):
@@ -37,7 +37,7 @@ class Signature:
         self.model = model
         names = names or _identifiers([tensor.name for tensor in tensors])
         self.inputs = tuple(
-            Input(name, tuple(tensor.shape), _dtype_name(tensor.dtype))
+            Input(name, tuple(tensor.shape), dtype_name(tensor.dtype))
             for name, tensor in zip(names, tensors, strict=True)
         )
         for item in self.inputs:
@@ -59,7 +59,8 @@ class Signature:
         if isinstance(structure, Mapping):
             place = {id(tensor): i for i, tensor in enumerate(self.model.inputs)}
             return {key: flat[place[id(tensor)]] for key, tensor in structure.items()}
-        return flat[0] if len(flat) == 1 else flat
+        # Keras 3 warns where a model that was made with a list of one is called with the one.
+        return flat if len(flat) > 1 or isinstance(structure, list | tuple) else flat[0]
 
     def _named(self, outputs: Any) -> dict[str, Any]:
         import tensorflow as tf
@@ -75,7 +76,7 @@ class Signature:
         return dict(zip(_identifiers(names), flat, strict=True))
 
 
-def _dtype_name(dtype: Any) -> str:
+def dtype_name(dtype: Any) -> str:
     """`float32` for Keras 3's string and for tf_keras' DType alike."""
     return dtype if isinstance(dtype, str) else dtype.name
 
@@ -91,13 +92,3 @@ def _identifiers(names: list[str]) -> list[str]:
             plain, i = f"{stem}_{i}", i + 1
         taken.append(plain)
     return taken
-
-
-def check_model(model: Any) -> None:
-    """`ModelError` unless this is a model of tf_keras or Keras 3."""
-    module = compat.keras_of(model)
-    if module is None or not isinstance(model, module.Model):
-        raise errors.ModelError(
-            f"Received {type(model).__module__}.{type(model).__name__}; expected a Keras model "
-            "(tf_keras or Keras 3; Sequential, Functional or nested)."
-        )

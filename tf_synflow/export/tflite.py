@@ -3,24 +3,24 @@
 import importlib.metadata
 import os
 import platform
-import zlib
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
-
-import zstandard
 
 from tf_synflow import compat, errors, files, progress
 from tf_synflow.export import arguments
 from tf_synflow.export import samples as sample_data
 from tf_synflow.export.convert import Quantize, convert
+from tf_synflow.export.emitted import float_ops, read_tensors
 from tf_synflow.export.encode import encode
+from tf_synflow.export.encodings import Encoding, best
 from tf_synflow.export.prepare import prepared
 from tf_synflow.export.probes import probes
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.targets import Encoding, Target, Weight, best
-from tf_synflow.export.tensors import float_ops, read_tensors
 from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
+from tf_synflow.export.weights import Weight
+from tf_synflow.targets import Target
+from tf_synflow.tflite.downloads import zlib_bytes, zstd_bytes
 
 _COMPARED = 64
 """How many of the representative samples an int8 file is compared on."""
@@ -141,10 +141,10 @@ def export_tflite(
         file_bytes=len(content),
         dense_bytes=len(dense),
         sparse_bytes=len(encoded),
-        zlib_bytes=len(zlib.compress(content, 9)),
-        zstd_bytes=len(zstandard.compress(content, 19)),
+        zlib_bytes=zlib_bytes(content),
+        zstd_bytes=zstd_bytes(content),
         batch_size=found_batch,
-        tensors=tuple(read_tensors(content)),
+        tensors=read_tensors(content),
         dense_because=reasons,
         agreement=agreement,
         notes=tuple(notes),

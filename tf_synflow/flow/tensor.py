@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import tensorflow as tf
 
 from tf_synflow.flow import positions
+from tf_synflow.flow.outside import take
 from tf_synflow.flow.positions import Classes
 
 # The scale of a tensor of zeros: below any other, so that a sum or a join takes the other's.
@@ -75,7 +76,7 @@ class FlowTensor:
         value, classes = self.value, list(self.classes)
         for axis in wanted:
             if classes and classes[axis] is not None:
-                value = tf.gather(value, classes[axis], axis=axis)
+                value = take(value, classes[axis], axis)
                 classes[axis] = None
         return FlowTensor(value, self.log2_scale, tuple(classes) if any_of(classes) else ())
 
@@ -160,7 +161,7 @@ def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
         for i, index in zip(at, representatives, strict=True):
             classes[i][-back] = joint
             if index is not None:
-                values[i] = tf.gather(values[i], index, axis=len(values[i].shape) - back)
+                values[i] = take(values[i], index, len(values[i].shape) - back)
     return [
         FlowTensor(value, t.log2_scale, tuple(own) if any_of(own) else ())
         for value, t, own in zip(values, tensors, classes, strict=True)
@@ -267,7 +268,7 @@ def _exponent_function(dtype: tf.DType) -> Callable[[tf.Tensor], tuple[tf.Tensor
 
     @tf.function(input_signature=[tf.TensorSpec(None, dtype)], autograph=False)
     def exponent_of(value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        largest = tf.reduce_max(tf.abs(value))
+        largest = tf.maximum(tf.reduce_max(value), -tf.reduce_min(value))
         exponent = tf.floor(tf.math.log(largest) / tf.math.log(tf.constant(2, dtype)))
         # Infinity and NaN stay as they are, to be found in the scores.
         exponent = tf.where(tf.math.is_finite(exponent), exponent, tf.zeros_like(exponent))

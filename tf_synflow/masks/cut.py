@@ -7,10 +7,12 @@ moved, and the pass made again, so that the result does not depend on the sample
 """
 
 import abc
+import dataclasses
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from tf_synflow import parallel
 from tf_synflow.masks.survivors import Survivors
 
 # Of all scores, how many are sampled for a bracket, and how far it reaches to both sides of the
@@ -29,10 +31,10 @@ class TiledScores(abc.ABC):
     survivors: Survivors
 
     @abc.abstractmethod
-    def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
-        """Row ranges of the survivors' matrix with their scores, zero where a weight is removed.
+    def tiles(self, part: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        """Row ranges within a part of the rows of the survivors' matrix, with their scores.
 
-        An array is good until the next one is asked for, and may be written to.
+        An array is good until the next one is asked for.
         """
 
     @abc.abstractmethod
@@ -49,52 +51,88 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
       tensors: in the model's order.
       keep: how many weights stay.
     """
-    survivors = [one.survivors for one in tensors]
-    left = sum(one.count for one in survivors)
+    left = sum(one.survivors.count for one in tensors)
     if keep >= left:
         return
     low, high = _bracket(tensors, keep, left)
     reach = 4.0
     while True:
-        above, within = 0, []
-        for one in tensors:
-            number, scores = _pass(one, low, high)
-            above += number
-            within.append(scores)
-        between = sum(len(scores) for scores, _ in within)
+        found = _look_at_all(tensors, low, high)
+        above = sum(one.above for one in found)
         if above > keep:
             low, high = high, reach * high
-        elif above + between < keep:
+        elif above + sum(len(one.between) for one in found) < keep:
             low, high = (low / reach if low > 1e-300 * reach else -1.0), low
         else:
             break
         reach *= reach  # a few passes for any number of decades
-    scores, places = zip(*within, strict=True)
-    for one, index, kept in zip(survivors, places, _highest(scores, keep - above), strict=True):
-        mask = one.next_mask()
-        mask.reshape(-1)[index[~kept]] = False
-        one.keep(mask)
+    kept = _highest([one.scores for one in found], keep - above)
+
+    def remove(i: int) -> None:
+        places = np.concatenate([*found[i].below, found[i].between[~kept[i]]])
+        tensors[i].survivors.remove(places)
+
+    parallel.each(remove, range(len(tensors)))
 
 
-def _pass(one: TiledScores, low: float, high: float) -> tuple[int, tuple[np.ndarray, np.ndarray]]:
-    """Fills in which scores reach `low`; how many reach `high`, and those between, with places."""
-    above, scores, places = 0, [], []
-    mask = one.survivors.next_mask()
+@dataclasses.dataclass(frozen=True)
+class _Found:
+    """Where the scores of one weight lie, places of its flat matrix.
+
+    Attributes:
+      above: how many reach the upper end of a bracket.
+      below: places of those that do not reach the lower end, in parts.
+      between: places of the others.
+      scores: of those between.
+    """
+
+    above: int
+    below: list[np.ndarray]
+    between: np.ndarray
+    scores: np.ndarray
+
+    @classmethod
+    def joined(cls, parts: Sequence["_Found"]) -> "_Found":
+        """What was found in all of a weight, part by part."""
+        return cls(
+            sum(part.above for part in parts),
+            [places for part in parts for places in part.below],
+            np.concatenate([np.empty(0, int), *(part.between for part in parts)]),
+            np.concatenate([np.empty(0), *(part.scores for part in parts)]),
+        )
+
+
+def _look_at_all(tensors: Sequence[TiledScores], low: float, high: float) -> list[_Found]:
+    """One pass over the scores of all weights, large ones in parts."""
+    parts = [parallel.parts(len(one.survivors.mask), one.survivors.mask.size) for one in tensors]
+    jobs = [(one, part) for one, own in zip(tensors, parts, strict=True) for part in own]
+    looks = iter(parallel.each(lambda job: _look_at(*job, low, high), jobs))
+    return [_Found.joined([next(looks) for _ in own]) for own in parts]
+
+
+def _look_at(tensor: TiledScores, part: slice, low: float, high: float) -> _Found:
+    """One pass over the scores of some rows of a weight."""
+    survivors, below, between, scores = tensor.survivors, [], [np.empty(0, int)], [np.empty(0)]
+    buffers: tuple[np.ndarray, ...] = ()
+    above = 0
     with np.errstate(over="ignore"):  # in float32 a bound may be zero, or infinite
-        low, high = np.array([low, high]).astype(one.survivors.values.dtype)
-    for rows, tile in one.tiles():
-        if low <= 0:  # a weight that is there but scores zero comes before one that is removed
-            tile[~one.survivors.mask[rows]] = -np.inf
-        reaches_high = tile >= high
-        np.greater_equal(tile, low, out=mask[rows])
+        low, high = np.array([low, high]).astype(survivors.values.dtype)
+    if high == 0:  # what is removed scores zero, and does not count
+        high = np.nextafter(high, high + 1)
+    for rows, tile in tensor.tiles(part):
+        if not buffers:  # new memory for each tile would cost more than what is done in it
+            buffers = np.empty(tile.shape, bool), np.empty(tile.shape, bool)
+        reaches_high, chosen = (buffer[: len(tile)] for buffer in buffers)
+        np.greater_equal(tile, high, out=reaches_high)
         above += np.count_nonzero(reaches_high)
-        between = np.flatnonzero(mask[rows] != reaches_high)
-        if len(between):
-            scores.append(tile.reshape(-1)[between])
-            places.append(between + rows.start * mask.shape[1])
-    if not scores:
-        return above, (np.empty(0), np.empty(0, int))
-    return above, (np.concatenate(scores), np.concatenate(places))
+        places = np.flatnonzero(np.greater(survivors.mask[rows], reaches_high, out=chosen))
+        found = tile.reshape(-1)[places]
+        places += rows.start * tile.shape[1]
+        reaches_low = found >= low
+        below.append(places[~reaches_low])
+        between.append(places[reaches_low])
+        scores.append(found[reaches_low])
+    return _Found(above, below, np.concatenate(between), np.concatenate(scores))
 
 
 def _highest(parts: Sequence[np.ndarray], keep: int) -> list[np.ndarray]:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from tf_synflow import parallel
+
 # The matrix is looked through for dead rows and columns when this share of its weights has gone
 # since the last look, and made anew when at least this share of it is dead.
 _WORTH_A_LOOK = 0.15
@@ -36,7 +38,6 @@ class Survivors:
         if mask is not None:
             self.mask[:] = mask.reshape(self.mask.shape)
             self.values *= self.mask
-        self._spare = np.empty_like(self.mask)
         self._rows: np.ndarray | None = None
         self._columns: np.ndarray | None = None
         self.count = self._counted = int(np.count_nonzero(self.mask))
@@ -57,11 +58,25 @@ class Survivors:
 
     def times(self, rows: np.ndarray) -> np.ndarray:
         """Rows, of shape (n, inputs), times the matrix."""
-        return self._all_outputs(self.inputs(rows) @ self.values)
+        rows = self.inputs(rows)
+        product = np.empty((len(rows), self.values.shape[1]), self.values.dtype)
+
+        def compute(part: slice) -> None:
+            np.matmul(rows, self.values[:, part], out=product[:, part])
+
+        parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
+        return self._all_outputs(product)
 
     def times_transposed(self, rows: np.ndarray) -> np.ndarray:
         """Rows, of shape (n, outputs), times the matrix with its axes exchanged."""
-        return self._all_inputs(self.outputs(rows) @ self.values.T)
+        rows = self.outputs(rows)
+        product = np.empty((len(rows), len(self.values)), self.values.dtype)
+
+        def compute(part: slice) -> None:
+            np.matmul(rows, self.values[part].T, out=product[:, part])
+
+        parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
+        return self._all_inputs(product)
 
     def dense(self) -> np.ndarray:
         """|θ| in the kernel's shape, zero where a weight is removed."""
@@ -80,16 +95,11 @@ class Survivors:
         """An array over the live rows and columns, as one of the kernel's shape, zero elsewhere."""
         return self._all_inputs(self._all_outputs(live).T).T.reshape(self.shape)
 
-    def next_mask(self) -> np.ndarray:
-        """A bool array of the shape of `mask`, to be filled in and handed to `keep`."""
-        return self._spare
-
-    def keep(self, mask: np.ndarray) -> None:
-        """Removes all weights but those of a mask, which keeps none that is removed already."""
-        removed = np.flatnonzero(np.greater(self.mask, mask))
-        self.values.reshape(-1)[removed] = 0
-        self.mask, self._spare = mask, self.mask
-        self.count -= len(removed)
+    def remove(self, places: np.ndarray) -> None:
+        """Removes weights that are left, given where they are in the flat matrix of `values`."""
+        self.values.reshape(-1)[places] = 0
+        self.mask.reshape(-1)[places] = False
+        self.count -= len(places)
         if self.count < (1 - _WORTH_A_LOOK) * self._counted:
             self._counted = self.count
             self._compact()
@@ -98,9 +108,7 @@ class Survivors:
         rows, columns = np.flatnonzero(self.mask.any(1)), np.flatnonzero(self.mask.any(0))
         if len(rows) * len(columns) > (1 - _WORTH_A_LOOK) * self.mask.size:
             return
-        live = np.ix_(rows, columns)
-        self.values, self.mask = self.values[live], self.mask[live]
-        self._spare = np.empty_like(self.mask)
+        self.values, self.mask = (a[rows].take(columns, axis=1) for a in (self.values, self.mask))
         self._rows = rows if self._rows is None else self._rows[rows]
         self._columns = columns if self._columns is None else self._columns[columns]
 

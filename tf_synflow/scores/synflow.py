@@ -16,8 +16,8 @@ from tf_synflow.scores.scorer import Scorer, Scores
 
 DTYPES = ("float64", "float32")
 
-# Scores of a tile: two megabytes in float64, what a cache holds.
-_TILE = 2**18
+# Scores of a tile: one megabyte in float64, what a cache holds.
+_TILE = 2**17
 
 # Infinity and NaN are found in the scores, and said there.
 _UNCHECKED = np.errstate(over="ignore", invalid="ignore")
@@ -93,13 +93,12 @@ class SynapticFlow:
         found = tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
         tensors = []
         for name, survivors in self._survivors.items():
-            products, gradient, through = found[name]
+            rows, signals, gradients = found[name]
             inputs = [
-                rows if windows is None else windows.patches(rows)
-                for (rows, _), windows in zip(products, self._windows[name], strict=True)
+                own if windows is None else windows.patches(own)
+                for own, windows in zip(rows, self._windows[name], strict=True)
             ]
-            signals = [signal for _, signal in products]
-            tensors.append(Factors(name, survivors, inputs, signals, gradient, through))
+            tensors.append(Factors(name, survivors, inputs, signals, gradients))
         return tensors, float(log2_scale)
 
     def masks(self) -> dict[str, np.ndarray]:
@@ -140,13 +139,11 @@ class SynapticFlow:
             )
             found = {}
             for name in self._survivors:
-                own = [*zip(products.get(name, ()), signals.get(name, ()), strict=True)]
-                parts = [product.output * signal for product, signal in own]
+                own = products.get(name, [])
+                rows = [product.rows for product in own]
+                self._windows[name] = [product.windows for product in own]
                 gradient = [gradients[name]] if name in gradients else []
-                parts += [dense[name] * g for g in gradient]
-                through = tf.add_n([tf.reduce_sum(tf.abs(part)) for part in parts] or [one * 0])
-                found[name] = ([(p.rows, signal) for p, signal in own], gradient, through)
-                self._windows[name] = [product.windows for product, _ in own]
+                found[name] = (rows, signals.get(name, []), gradient)
             return found, total.log2_scale
 
         # One trace a network, kept as such: TensorFlow warns of a tf.function that is made anew.
@@ -165,7 +162,6 @@ class Factors(TiledScores):
       inputs: the rows (n, inputs) that it is multiplied with, one array a product.
       signals: for each of them the gradient (n, outputs) of R by what it gives.
       gradients: of R by the weight itself, in its shape, where it is used otherwise; one or none.
-      through: the sum of its scores, which is the flow through it.
     """
 
     def __init__(
@@ -175,9 +171,8 @@ class Factors(TiledScores):
         inputs: Sequence[np.ndarray],
         signals: Sequence[np.ndarray],
         gradients: Sequence[np.ndarray],
-        through: float,
     ):
-        self.name, self.survivors, self.through = name, survivors, float(through)
+        self.name, self.survivors = name, survivors
         self._inputs = _joined([survivors.inputs(rows) for rows in inputs])
         self._signals = _joined([survivors.outputs(rows) for rows in signals])
         self._gradient = survivors.live(gradients[0]) if gradients else None
@@ -185,16 +180,27 @@ class Factors(TiledScores):
     @property
     def can_be_ranked(self) -> bool:
         """Whether the scores are finite, and not all zero while no weight is removed."""
-        whole = self.survivors.count == self.survivors.size
-        flows = self.through > 0 or not whole or is_additive(self.name)
-        return flows and bool(np.isfinite(self.through))
+        factors = [f for f in (self._inputs, self._signals, self._gradient) if f is not None]
+        if not all(np.isfinite(factor.sum()) for factor in factors):
+            return False
+        return self.flows or self.survivors.count < self.survivors.size or is_additive(self.name)
 
-    def tiles(self) -> Iterator[tuple[slice, np.ndarray]]:
-        rows, columns = self.survivors.values.shape
-        step = max(1, _TILE // max(columns, 1))
+    @property
+    def flows(self) -> bool:
+        """Whether there is a score above zero, unless all are that zeros of θ itself make so."""
+        if self._gradient is not None and self._gradient.any():
+            return True
+        # None is below zero: a score is there where some position has both an input and a signal.
+        return self._inputs is not None and bool(
+            (self._inputs.any(axis=1) & self._signals.any(axis=1)).any()
+        )
+
+    def tiles(self, part: slice) -> Iterator[tuple[slice, np.ndarray]]:
+        columns = self.survivors.values.shape[1]
+        step = min(max(1, _TILE // max(columns, 1)), part.stop - part.start)
         buffer = np.empty((step, columns), self.survivors.values.dtype)
-        for start in range(0, rows, step):
-            chosen = slice(start, min(start + step, rows))
+        for start in range(part.start, part.stop, max(step, 1)):
+            chosen = slice(start, min(start + step, part.stop))
             yield chosen, self._scores(chosen, buffer[: chosen.stop - start])
 
     @_UNCHECKED
@@ -210,7 +216,7 @@ class Factors(TiledScores):
     def all(self) -> np.ndarray:
         """All scores, in the weight's shape."""
         live = np.empty(self.survivors.values.shape)
-        for rows, tile in self.tiles():
+        for rows, tile in self.tiles(slice(0, len(live))):
             live[rows] = tile
         return self.survivors.spread(live)
 

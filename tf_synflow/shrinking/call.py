@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from tf_synflow.shrinking.units import Signal
+from tf_synflow.shrinking.groups import Groups
+from tf_synflow.shrinking.units import Kept, Signal
 
 if TYPE_CHECKING:
     from tf_synflow.shrinking.survey import Survey
@@ -28,6 +29,7 @@ class Link:
       targets: units at the far end, (outputs,).
       live: which weights may be other than zero, (inputs, outputs).
       rows: for a layer into whose bias a constant folds, exactly, its weights; None elsewhere.
+      bias: into which it folds; None for a layer that has none yet.
     """
 
     layer: Any
@@ -35,6 +37,15 @@ class Link:
     targets: np.ndarray
     live: np.ndarray
     rows: Rows | None
+    bias: Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Need:
+    """A call with any of its outputs left needs at least one unit of each of these inputs."""
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
 
 
 class Call:
@@ -46,6 +57,7 @@ class Call:
       args, kwargs: of the call, a `Signal` for each tensor.
       inputs: the signals among them, in order.
       values: what the call gives for the signals' values, flat.
+      around: the layer in which this layer is, if it is in one.
     """
 
     def __init__(
@@ -56,10 +68,21 @@ class Call:
         kwargs: dict,
         inputs: list[Signal],
         values: list[Any],
+        around: Any = None,
     ):
-        self.survey, self.layer = survey, layer
+        self.survey, self.layer, self._around = survey, layer, around
         self.args, self.kwargs = args, kwargs
         self.inputs, self.values = inputs, values
+
+    @property
+    def _outer(self) -> Any:
+        return self.layer if self._around is None else self._around
+
+    def inside(self, layer: Any, x: Signal, values: list[Any]) -> Call:
+        """The call of a layer that the layer has inside, for what is in its place."""
+        call = Call(self.survey, layer, (x,), {}, [x], values, around=self._outer)
+        call.change(lambda config, kept: None)  # or its weights stay as wide as they were
+        return call
 
     def first(self) -> Signal:
         """The first input; what else there is, a mask of the data, stays whole."""
@@ -74,7 +97,7 @@ class Call:
 
     def new(self, count: int, key: str = "units") -> np.ndarray:
         """Units that the layer makes; the same in each of its calls."""
-        made = self.survey.produced.setdefault(id(self.layer), {})
+        made = self.survey.produced.setdefault(id(self._outer), {})
         if key not in made:
             made[key] = self.survey.units.new(count)
         return made[key]
@@ -82,6 +105,10 @@ class Call:
     def fix(self, ids: np.ndarray) -> None:
         """Has units stay."""
         self.survey.units.fix(ids)
+
+    def need(self, inputs: np.ndarray, outputs: np.ndarray) -> None:
+        """Says that outputs need at least one of these inputs, besides what is given."""
+        self.survey.needs.append(Need([inputs], [outputs]))
 
     def slice(self, variable: Any, axes: dict[int, np.ndarray]) -> None:
         """Says which axes of a weight hold which units; nothing for a weight that is None."""
@@ -91,20 +118,38 @@ class Call:
         for axis, ids in axes.items():
             self.survey.units.join(known[axis], ids)
 
-    def change(self, change: Callable[[dict, Callable[[np.ndarray], int]], None]) -> None:
-        """Says how the layer's configuration changes: `change(config, count)`, in place."""
-        self.survey.changes[id(self.layer)] = change
+    def group(self, kernel: Any, groups: Groups) -> None:
+        """Says that a weight holds these units, group by group, in this call."""
+        known = self.survey.groups.setdefault(id(kernel), groups)
+        self.survey.units.join(known.inputs.ravel(), groups.inputs.ravel())
+
+    def change(self, change: Callable[[dict, Kept], None]) -> None:
+        """Says how the layer's configuration changes: `change(config, kept)`, in place."""
+
+        def change_inside(config: dict, kept: Kept) -> None:
+            config["layer"].pop("build_config", None)  # Keras 3 would build it as wide as it was
+            change(config["layer"]["config"], kept)
+
+        inside = self._outer is not self.layer
+        self.survey.changes[id(self._outer)] = change_inside if inside else change
 
     def live(self, variable: Any) -> np.ndarray:
         """Which entries of a weight are, or may in training become, other than zero."""
         return self.survey.live(variable)
 
     def moves(self, bias: Any) -> np.ndarray | bool:
-        """Which entries of a term that is added, or None, vary: trained ones do."""
-        return self.survey.trained and bias is not None and self.live(bias)
+        """Which units a term that is added, or None, lets vary: those that training moves."""
+        if bias is None or not self.survey.trained:
+            return False
+        return self.live(bias).reshape(-1, bias.shape[-1]).any(axis=0)
 
     def link(
-        self, source: Signal, targets: np.ndarray, live: np.ndarray, rows: Rows | None = None
+        self,
+        source: Signal,
+        targets: np.ndarray,
+        live: np.ndarray,
+        rows: Rows | None = None,
+        bias: Any = None,
     ) -> None:
-        """Says which units reach which."""
-        self.survey.links.append(Link(self.layer, source, targets, live, rows))
+        """Says which units reach which; see `Link`."""
+        self.survey.links.append(Link(self._outer, source, targets, live, rows, bias))

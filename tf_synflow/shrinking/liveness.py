@@ -1,30 +1,10 @@
 """Which units stay: those that something live leads from, to what is needed."""
 
-import dataclasses
-
 import numpy as np
 
 from tf_synflow.shrinking.call import Link
 from tf_synflow.shrinking.survey import Survey
-
-
-@dataclasses.dataclass(frozen=True)
-class Kept:
-    """The units that stay.
-
-    Attributes:
-      of_unit: for each unit of the survey, whether it stays.
-    """
-
-    of_unit: np.ndarray
-
-    def positions(self, ids: np.ndarray) -> np.ndarray:
-        """At which positions units stay."""
-        return np.flatnonzero(self.of_unit[ids])
-
-    def count(self, ids: np.ndarray) -> int:
-        """How many of some units stay."""
-        return int(np.count_nonzero(self.of_unit[ids]))
+from tf_synflow.shrinking.units import Kept
 
 
 def kept(survey: Survey, multiple_of: int = 1) -> Kept:
@@ -52,9 +32,10 @@ def kept(survey: Survey, multiple_of: int = 1) -> Kept:
     needed, filling = np.zeros(len(roots), bool), np.zeros(len(roots), bool)
     needed[roots[survey.units.fixed()]] = True
 
-    def fill(candidates: np.ndarray) -> None:
-        first = min(candidates, key=lambda one: (constant[one], one))
-        (needed if constant[first] else filling)[first] = True
+    def fill(candidates: np.ndarray, count: int = 1) -> None:
+        spare = {one for one in candidates.tolist() if not (needed | filling)[one]}
+        for one in sorted(spare, key=lambda one: (constant[one], one))[:count]:
+            (needed if constant[one] else filling)[one] = True
 
     def settle() -> None:
         before = -1
@@ -67,6 +48,9 @@ def kept(survey: Survey, multiple_of: int = 1) -> Kept:
                     for ids in need.inputs:
                         if len(ids) and not (needed | filling)[roots[ids]].any():
                             fill(roots[ids])
+            for groups in survey.groups.values():
+                for row, lacking in groups.lacking((needed | filling)[roots]):
+                    fill(roots[row], lacking)
 
     settle()
     for ids in survey.widths():

@@ -10,8 +10,8 @@ from tf_synflow.flow import graph, weights
 from tf_synflow.inject import clone
 from tf_synflow.masks.masks import Masks
 from tf_synflow.shrinking import rules
-from tf_synflow.shrinking.liveness import Kept
 from tf_synflow.shrinking.survey import Survey
+from tf_synflow.shrinking.units import Kept
 
 # Stands for a tensor of which no unit is left.
 _GONE = object()
@@ -29,6 +29,7 @@ class Rebuild:
         self._survey, self._kept = survey, kept
         self._made: dict[int, Any] = {}
         self._pairs: list[tuple[Any, Any]] = []
+        self._models: list[tuple[Any, Any]] = []
         self._constants = self._folded()
 
     def model(self, model: Any) -> Any:
@@ -36,6 +37,12 @@ class Rebuild:
         made = self._model(model)
         for old, new in self._pairs:
             self._copy_values(old, new)
+        # What a model is, all in it becomes; so from the outside in.
+        for old, new in reversed(self._models):
+            new.trainable = old.trainable
+        for old, new in self._pairs:
+            for source, target in zip(old._flatten_layers(), new._flatten_layers(), strict=False):
+                target.trainable = source.trainable
         return made
 
     def cut_masks(self, model: Any, made: Any, masks: Masks) -> dict[str, np.ndarray]:
@@ -62,7 +69,7 @@ class Rebuild:
                 graph.nested(model, "outputs", outputs),
                 name=model.name,
             )
-        made.trainable = model.trainable
+        self._models.append((model, made))
         return made
 
     def _input(self, tensor: Any, ids: np.ndarray) -> Any:
@@ -86,11 +93,27 @@ class Rebuild:
         if self._is_gone(layer, outputs) or any(t is _GONE for t in rest) or (less and not rest):
             return [_GONE] * len(outputs)
         if less and len(rest) == 1:
-            return rest
+            return self._raised(layer, rest[0])
         if less:
             flat = [_GONE if i in less else leaf for i, leaf in enumerate(flat)]
             args, kwargs = _without_gone(tf.nest.pack_sequence_as((args, kwargs), flat))
-        return self._layer(layer)(*args, **kwargs)
+        return self._raised(layer, self._layer(layer)(*args, **kwargs))
+
+    def _raised(self, layer: Any, output: Any) -> Any:
+        """The output of an Add with what its constant inputs, which are gone, gave to it."""
+        offset = self._survey.offset(id(layer))
+        if offset is None or not offset.any():
+            return output
+        key = -id(layer)
+        if key not in self._made:
+            stay = self._kept.positions(self._survey.outputs[id(layer)][0])
+            self._made[key] = compat.keras_of(layer).layers.Rescaling(
+                1.0,
+                offset[stay].tolist(),
+                name=f"{layer.name}_constant",
+                dtype=tf.as_dtype(output.dtype).name,
+            )
+        return self._made[key](output)
 
     def _is_gone(self, layer: Any, outputs: list[np.ndarray]) -> bool:
         """Whether nothing is left of what a layer or model makes."""
@@ -113,33 +136,36 @@ class Rebuild:
 
     def _changed(self, layer: Any) -> Any:
         """The layer with another configuration; None where it keeps its own."""
-        change, constants = self._survey.changes.get(id(layer)), self._constants.get(id(layer))
-        if change is None and constants is None:
+        change, needs_bias = self._survey.changes.get(id(layer)), id(layer) in self._constants
+        if change is None and not needs_bias:
             return None
         config = layer.get_config()
         config.pop("batch_input_shape", None)
         if change is not None:
-            change(config, self._kept.count)
-        if constants is not None:
-            config["use_bias"] = True
+            change(config, self._kept)
+        if needs_bias:
+            _add_bias(config)
         return type(layer).from_config(config)
 
     def _copy_values(self, layer: Any, made: Any) -> None:
-        values = [self._cut(variable, variable.numpy()) for variable in layer.weights]
-        constants = self._constants.get(id(layer))
-        if constants is not None and layer.use_bias:
-            values[1] = (values[1].astype(np.float64) + constants).astype(values[1].dtype)
-        elif constants is not None:
-            values.append(constants.astype(values[0].dtype))
+        values = [self._cut(variable, np.array(variable.numpy())) for variable in layer.weights]
+        for variable, value in zip(layer.weights, values, strict=True):
+            if id(variable) in self._constants:  # a GRU has two: of the inputs, of the units
+                bias = value.reshape(-1, value.shape[-1])[0]
+                bias[:] = bias.astype(np.float64) + self._constants[id(variable)]
+        if id(layer) in self._constants:
+            values.append(self._constants[id(layer)].astype(values[0].dtype))
         clone.copy_state(layer, made, values)
 
     def _cut(self, variable: Any, value: Any) -> np.ndarray:
+        if id(variable) in self._survey.groups:
+            return self._survey.groups[id(variable)].cut(value, self._kept)
         for axis, ids in self._survey.axes.get(id(variable), {}).items():
             value = np.take(value, self._kept.positions(ids), axis=axis)
         return value
 
     def _folded(self) -> dict[int, np.ndarray]:
-        """By id of a layer, what constants that go add to the bias of the units that stay."""
+        """What constants that go add to a bias: by its id, or that of a layer without one."""
         found = {}
         for link in self._survey.links:
             constants = link.source.constants
@@ -148,8 +174,18 @@ class Rebuild:
             if link.rows is not None and gone.any() and len(stay):
                 added = constants[gone] @ link.rows(gone)[:, stay]
                 if added.any():
-                    found[id(link.layer)] = added
+                    found[id(link.layer if link.bias is None else link.bias)] = added
         return found
+
+
+def _add_bias(config: dict) -> None:
+    """Has a layer, or that inside of it, a bias for each of its units."""
+    if "layer" in config:
+        _add_bias(config["layer"]["config"])
+    elif "equation" in config:
+        config["bias_axes"] = config["equation"][-1]
+    else:
+        config["use_bias"] = True
 
 
 def _is_tensor(leaf: Any) -> bool:

@@ -139,6 +139,8 @@ def _units(layer: Any) -> int:
     """The width of a layer: what it says of itself, or that of its last weight."""
     if hasattr(layer, "forward_layer"):
         return _units(layer.forward_layer) + _units(layer.backward_layer)
+    if hasattr(layer, "layer"):  # TimeDistributed
+        return _units(layer.layer)
     for attribute in ("filters", "units", "output_dim", "num_heads", "_num_heads"):
         if isinstance(getattr(layer, attribute, None), int):
             return getattr(layer, attribute)

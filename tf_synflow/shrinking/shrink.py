@@ -29,7 +29,8 @@ def shrink(model: Any, *, multiple_of: int = 1, verbose: bool | str = "auto") ->
       no bias leads to them. Neither makes a gradient anywhere.
     - In a **plain** one (`strip_pruning`), a weight that is zero counts as removed, and the
       outputs in inference mode are the same. Units that no input reaches go too where their
-      constant folds exactly into the biases behind them, zeros everywhere.
+      constant folds exactly into the biases behind them, zeros everywhere; and a residual branch
+      that is a constant, which a Rescaling layer in place of the Add goes on adding.
 
     A layer keeps one unit at least; inputs and outputs keep all. Before it comes back, the small
     model is compared with the given one on random input.

@@ -11,19 +11,12 @@ import tensorflow as tf
 
 from tf_synflow.flow import graph, weights
 from tf_synflow.shrinking import rules
-from tf_synflow.shrinking.call import Call, Link
-from tf_synflow.shrinking.units import Signal, Units, as_float
+from tf_synflow.shrinking.call import Call, Link, Need
+from tf_synflow.shrinking.groups import Groups
+from tf_synflow.shrinking.units import Kept, Signal, Units, as_float
 
-# Counts the units that are left of some.
-Count = Callable[[np.ndarray], int]
-
-
-@dataclasses.dataclass(frozen=True)
-class Need:
-    """A call with any of its outputs left needs at least one unit of each of these inputs."""
-
-    inputs: list[np.ndarray]
-    outputs: list[np.ndarray]
+# Changes the configuration of a layer, in place, for the units that stay.
+Change = Callable[[dict, Kept], None]
 
 
 @dataclasses.dataclass
@@ -31,12 +24,13 @@ class Sum:
     """An Add: the units of its output and, call by call, of its inputs.
 
     Attributes:
-      nothing: for each input, whether it is zero in every call.
+      constants: for each input what it is, unit by unit, if it is that at every position of every
+        call; else None.
     """
 
     out: np.ndarray
     inputs: list[list[np.ndarray]]
-    nothing: np.ndarray
+    constants: list[np.ndarray | None]
 
 
 class Survey:
@@ -52,7 +46,8 @@ class Survey:
       links: which units reach which, by the weights.
       needs: what the calls need, in order.
       axes: by id of a variable, the units along those of its axes that have some.
-      changes: by id of a layer, what its configuration becomes, given a `Count`.
+      changes: by id of a layer, what its configuration becomes, given the units that stay.
+      groups: by id of the kernel of a grouped convolution, its units.
       produced: by id of a layer, the units that it makes, by a name within the layer.
       inputs, outputs: by id of a layer or model, the units of the tensors of its last call.
       calls: by id of a layer, how often it is called.
@@ -64,7 +59,8 @@ class Survey:
         self.links: list[Link] = []
         self.needs: list[Need] = []
         self.axes: dict[int, dict[int, np.ndarray]] = {}
-        self.changes: dict[int, Callable[[dict, Count], None]] = {}
+        self.changes: dict[int, Change] = {}
+        self.groups: dict[int, Groups] = {}
         self.produced: dict[int, dict[str, np.ndarray]] = {}
         self.inputs: dict[int, list[np.ndarray]] = {}
         self.outputs: dict[int, list[np.ndarray]] = {}
@@ -95,13 +91,18 @@ class Survey:
             return self._masks.get(id(variable), np.ones(tuple(variable.shape), bool))
         return as_float(variable) != 0
 
-    def add(self, layer: Any, inputs: list[np.ndarray], nothing: list[bool]) -> np.ndarray:
-        """Notes an Add, which inputs are zero in this call; returns the units of its output."""
+    def add(
+        self, layer: Any, inputs: list[np.ndarray], constants: list[np.ndarray | None]
+    ) -> np.ndarray:
+        """Notes an Add, which inputs are constant in this call; returns its output's units."""
         if id(layer) not in self._sums:
-            self._sums[id(layer)] = Sum(self.units.new(len(inputs[0])), [], np.array(nothing))
+            self._sums[id(layer)] = Sum(self.units.new(len(inputs[0])), [], constants)
         found = self._sums[id(layer)]
         found.inputs.append(inputs)
-        found.nothing = found.nothing & nothing
+        found.constants = [
+            one if one is not None and other is not None and np.array_equal(one, other) else None
+            for one, other in zip(found.constants, constants, strict=True)
+        ]
         return found.out
 
     def dropped(self, layer_id: int) -> list[bool]:
@@ -111,8 +112,17 @@ class Survey:
         """
         if layer_id not in self._sums:
             return []
-        nothing = self._sums[layer_id].nothing
-        return list(nothing if layer_id not in self._last else np.zeros_like(nothing))
+        stays = layer_id in self._last
+        return [one is not None and not stays for one in self._sums[layer_id].constants]
+
+    def offset(self, layer_id: int) -> np.ndarray | None:
+        """What the inputs of an Add that go add to each unit; None if none goes."""
+        gone = [
+            self._sums[layer_id].constants[i]
+            for i, dropped in enumerate(self.dropped(layer_id))
+            if dropped
+        ]
+        return np.sum(gone, axis=0) if gone else None
 
     def widths(self) -> list[np.ndarray]:
         """The units of each layer that makes some, where their number is its width."""

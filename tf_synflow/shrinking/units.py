@@ -81,6 +81,25 @@ class Signal:
         return self.varies | (self.constants != 0)
 
 
+@dataclasses.dataclass(frozen=True)
+class Kept:
+    """The units that stay.
+
+    Attributes:
+      of_unit: for each unit of the survey, whether it stays.
+    """
+
+    of_unit: np.ndarray
+
+    def positions(self, ids: np.ndarray) -> np.ndarray:
+        """At which positions units stay."""
+        return np.flatnonzero(self.of_unit[ids])
+
+    def count(self, ids: np.ndarray) -> int:
+        """How many of some units stay."""
+        return int(np.count_nonzero(self.of_unit[ids]))
+
+
 def as_float(value: Any) -> np.ndarray:
     """A float64 array of a tensor of any number type."""
     return np.asarray(value).astype(np.float64)

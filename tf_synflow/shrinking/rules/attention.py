@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import numpy as np
+
 from tf_synflow.shrinking.call import Call
 from tf_synflow.shrinking.rules.registry import unit_rule
 from tf_synflow.shrinking.units import Signal, as_float
@@ -15,11 +17,13 @@ def attention(call: Call) -> Signal | None:
     output = layer._output_dense
     if len(call.values) > 1 or len(output.kernel.shape) != 3 or hasattr(layer, "_gate_dense"):
         return None
-    for mask in call.inputs:
-        if not any(mask is x for x in (query, value, key)):
-            call.fix(mask.ids)
+    masks = [x for x in call.inputs if not any(x is one for one in (query, value, key))]
+    for mask in masks:
+        call.fix(mask.ids)
+    is_masked = masks or any(getattr(x.value, "_keras_mask", None) is not None for x in call.inputs)
     heads = call.new(int(output.kernel.shape[0]), "heads")
     out = call.new(int(output.kernel.shape[2]))
+    call.need(heads, out)
     reached = {}
     for name, x in (("query", query), ("key", key), ("value", value)):
         dense = getattr(layer, f"_{name}_dense")
@@ -29,16 +33,26 @@ def attention(call: Call) -> Signal | None:
     call.slice(output.kernel, {0: heads, 2: out})
     call.slice(_bias(output), {0: out})
     call.change(
-        lambda config, count: config.update(num_heads=count(heads), output_shape=[count(out)])
+        lambda config, kept: config.update(
+            num_heads=kept.count(heads), output_shape=[kept.count(out)]
+        )
     )
     varies = (reached["value"] & value.active[:, None]).any(axis=0)
-    bias = _bias(layer._value_dense)
-    if bias is not None:
-        varies = varies | (call.live(bias) | (as_float(bias) != 0)).any(axis=1)
+    bias, weight = _bias(layer._value_dense), as_float(output.kernel)
+    steady = np.zeros(weight.shape[:2]) if bias is None else as_float(bias)
+    # Keras 3 gives zero, not the bias, where a mask leaves nothing to attend to.
+    if bias is not None and (call.survey.trained or is_masked):
+        varies = varies | (call.live(bias) | (steady != 0)).any(axis=1)
     for name, x in (("query", query), ("key", key), ("value", value)):
         call.link(x, heads, reached[name] & varies)
     leaving = call.live(output.kernel).any(axis=1)
-    call.link(Signal(heads, varies), out, leaving)
+
+    def rows(chosen: np.ndarray) -> np.ndarray:
+        # The weights of all positions add up to one, so a head is the bias of its values.
+        return np.einsum("hd,hdo->ho", steady, weight)[chosen]
+
+    own = Signal(heads, varies, (steady != 0).any(axis=1))  # one times its rows, or nothing
+    call.link(own, out, leaving, rows if _bias(output) is not None else None, _bias(output))
     return Signal(out, (leaving & varies[:, None]).any(axis=0) | call.moves(_bias(output)))
 
 

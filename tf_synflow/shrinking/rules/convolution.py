@@ -6,15 +6,18 @@ import numpy as np
 
 from tf_synflow.shrinking.call import Call
 from tf_synflow.shrinking.rules.dense import affine
+from tf_synflow.shrinking.rules.grouped import grouped
 from tf_synflow.shrinking.rules.registry import is_elementwise, unit_rule
-from tf_synflow.shrinking.units import Signal
+from tf_synflow.shrinking.units import Signal, as_float
 
 
 @unit_rule("Conv1D", "Conv2D", "Conv3D")
 def convolution(call: Call) -> Signal | None:
     layer = call.layer
-    if layer.groups != 1 or getattr(layer, "lora_enabled", False):
+    if getattr(layer, "lora_enabled", False):
         return None
+    if layer.groups != 1:
+        return grouped(call, bordered=_sees_border(layer))
     return affine(call, "filters", bordered=_sees_border(layer))
 
 
@@ -49,14 +52,20 @@ def separable(call: Call) -> Signal:
     call.slice(layer.depthwise_kernel, {rank - 2: x.ids})
     call.slice(layer.pointwise_kernel, {rank - 2: ids, rank - 1: out})
     call.slice(bias, {0: out})
-    call.change(lambda config, count: config.update(filters=count(out)))
+    call.change(lambda config, kept: config.update(filters=kept.count(out)))
     if not is_elementwise(layer.activation):
         call.fix(out)
+    bordered, positions = _sees_border(layer), tuple(range(rank - 2))
+    sources = (x.active if bordered else x.varies).repeat(layer.depth_multiplier)
+    sums = as_float(layer.depthwise_kernel).sum(axis=positions).reshape(-1)
     between = Signal(
-        ids, _units(call.live(layer.depthwise_kernel)) & x.active.repeat(layer.depth_multiplier)
+        ids,
+        _units(call.live(layer.depthwise_kernel)) & sources,
+        x.constants.repeat(layer.depth_multiplier) * sums,
     )
-    live = call.live(layer.pointwise_kernel).any(axis=tuple(range(rank - 2)))
-    call.link(between, out, live)
+    live = call.live(layer.pointwise_kernel).any(axis=positions)
+    rows = as_float(layer.pointwise_kernel).sum(axis=positions).__getitem__
+    call.link(between, out, live, None if bordered else rows, bias)
     return Signal(out, (live & between.varies[:, None]).any(axis=0) | call.moves(bias))
 
 

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_synflow.shrinking.call import Call
+from tf_synflow.shrinking.call import Call, Rows
 from tf_synflow.shrinking.rules.registry import is_elementwise, unit_rule
 from tf_synflow.shrinking.units import Signal, as_float
 
@@ -26,7 +26,7 @@ def embedding(call: Call) -> Signal | None:
     call.fix(call.first().ids)
     out = call.new(layer.output_dim)
     call.slice(layer.embeddings, {1: out})
-    call.change(lambda config, count: config.update(output_dim=count(out)))
+    call.change(lambda config, kept: config.update(output_dim=kept.count(out)))
     return Signal(out, call.live(layer.embeddings).any(axis=0))
 
 
@@ -47,17 +47,30 @@ def affine(
     out = call.new(int(kernel.shape[target]))
     call.slice(kernel, {source: x.ids, target: out})
     call.slice(bias, {0: out})
-    call.change(lambda config, count: config.update({size: count(out)}))
-    if not is_elementwise(layer.activation):
-        call.fix(out)
+    call.change(lambda config, kept: config.update({size: kept.count(out)}))
     live = np.any(_matrices(call.live(kernel), source, target), axis=0)
 
     def rows(chosen: np.ndarray) -> np.ndarray:
         values = np.take(as_float(kernel), np.flatnonzero(chosen), axis=source)
         return _matrices(values, source, target).sum(axis=0)
 
-    call.link(x, out, live, None if bordered else rows)
-    sources = x.active if bordered else x.varies
+    return reached(call, x, out, live, None if bordered else rows)
+
+
+def reached(call: Call, x: Signal, out: np.ndarray, live: np.ndarray, rows: Rows | None) -> Signal:
+    """The output of a layer by one weight, one bias and an activation.
+
+    Args:
+      call: of the layer.
+      x: its input.
+      out: the units that it makes.
+      live, rows: see `Link`.
+    """
+    if not is_elementwise(call.layer.activation):
+        call.fix(out)
+    bias = getattr(call.layer, "bias", None)
+    call.link(x, out, live, rows, bias)
+    sources = x.active if rows is None else x.varies
     return Signal(out, (live & sources[:, None]).any(axis=0) | call.moves(bias))
 
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from tf_synflow.shrinking.call import Call
 from tf_synflow.shrinking.rules.registry import is_elementwise, unit_rule
-from tf_synflow.shrinking.units import Signal
+from tf_synflow.shrinking.units import Kept, Signal
 
 _RANKS = ("1D", "2D", "3D")
 
@@ -28,6 +28,23 @@ def same_units(call: Call) -> Signal:
 @unit_rule("Activation")
 def activation(call: Call) -> Signal | None:
     return same_units(call) if is_elementwise(call.layer.activation) else None
+
+
+@unit_rule("Rescaling")
+def rescaling(call: Call) -> Signal | None:
+    """A factor and a term, each one number or one for each unit."""
+    layer, x = call.layer, call.first()
+    terms = {"scale": np.asarray(layer.scale), "offset": np.asarray(layer.offset)}
+    if any(term.shape not in ((), x.ids.shape) for term in terms.values()):
+        return None
+
+    def change(config: dict, kept: Kept) -> None:
+        for name, term in terms.items():
+            if term.shape:
+                config[name] = term[kept.positions(x.ids)].tolist()
+
+    call.change(change)
+    return Signal(x.ids, x.varies | (call.survey.trained and (terms["offset"] != 0)))
 
 
 @unit_rule("GaussianNoise", "AlphaDropout")

@@ -12,15 +12,15 @@ from tf_synflow.shrinking.units import Signal
 
 @unit_rule(*SUMS)
 def add(call: Call) -> Signal | None:
-    """The one merge of which an input can go: one that is zero."""
+    """The one merge of which an input can go: one that is the same at every position."""
     if len(call.inputs) < 2 or len({len(x.ids) for x in call.inputs}) > 1:
         return merge(call)
     shape = tuple(call.values[0].shape)
-    nothing = [not x.active.any() for x in call.inputs]
-    rest = [x for x, empty in zip(call.inputs, nothing, strict=True) if not empty]
+    constants = [None if x.varies.any() else x.constants for x in call.inputs]
+    rest = [x for x in call.inputs if x.varies.any()]
     if np.broadcast_shapes(*(tuple(x.value.shape) for x in rest)) != shape:
-        nothing = [False] * len(nothing)
-    out = call.survey.add(call.layer, [x.ids for x in call.inputs], nothing)
+        constants = [None] * len(constants)
+    out = call.survey.add(call.layer, [x.ids for x in call.inputs], constants)
     return Signal(out, np.any([x.varies for x in call.inputs], axis=0))
 
 

@@ -16,9 +16,11 @@ def batch_normalization(call: Call) -> Signal | None:
     for variable in layer.weights:
         call.slice(variable, {0: x.ids})
     beta = layer.beta if layer.center else None
-    varies = x.varies | call.moves(beta)
+    varies = x.varies
+    if layer.scale and not call.survey.trained:
+        varies = varies & call.live(layer.gamma)
     if beta is not None and call.survey.trained:
-        varies = varies | (as_float(beta) != 0)
+        varies = varies | call.moves(beta) | (as_float(beta) != 0)
     return Signal(x.ids, varies)
 
 

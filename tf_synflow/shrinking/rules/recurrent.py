@@ -17,7 +17,7 @@ def recurrent(call: Call) -> list[Signal] | None:
     out = _units(call, call.layer, "units")
     if out is None:
         return None
-    call.change(lambda config, count: config.update(units=count(out.ids)))
+    call.change(lambda config, kept: config.update(units=kept.count(out.ids)))
     return [out] * len(call.values)
 
 
@@ -35,10 +35,10 @@ def bidirectional(call: Call) -> Signal | None:
         return None
     call.survey.units.join(ahead.ids, back.ids)  # Keras wants both directions of one width
 
-    def change(config: dict, count: Any) -> None:
+    def change(config: dict, kept: Any) -> None:
         for key in ("layer", "backward_layer"):
             if key in config:
-                config[key]["config"]["units"] = count(ahead.ids)
+                config[key]["config"]["units"] = kept.count(ahead.ids)
                 config[key].pop("build_config", None)  # Keras 3 would build it as wide as it was
 
     call.change(change)
@@ -69,7 +69,9 @@ def _units(call: Call, layer: Any, key: str) -> Signal | None:
     varies = (inward & x.active[:, None]).any(axis=0) | _has_bias(call, bias, cell.units)
     for _ in range(cell.units):
         varies = varies | (across & varies[:, None]).any(axis=0)
-    call.link(x, out, inward)
+    # What is the same at every step is added there as the bias is.
+    rows = None if bias is None else as_float(cell.kernel).__getitem__
+    call.link(x, along, call.live(cell.kernel), rows, bias)
     call.link(Signal(out, varies), out, across)
     return Signal(out, varies)
 

@@ -27,7 +27,7 @@ def reshape(call: Call) -> Signal | None:
     target = tuple(call.layer.target_shape)
     if found is not None and target[-1] != -1:
         call.change(
-            lambda config, count: config.update(target_shape=(*target[:-1], count(found.ids)))
+            lambda config, kept: config.update(target_shape=(*target[:-1], kept.count(found.ids)))
         )
     return found
 

@@ -5,16 +5,14 @@ per stored value and relative to the dense kernel per element: docs/export.md. T
 between encodings that are all right.
 """
 
-import dataclasses
 from typing import Literal
 
 import numpy as np
 import zstandard
 
 from tf_synflow.export import layout
-
-Target = Literal["cpu-x86", "cpu-arm", "wasm", "microcontroller"]
-TARGETS = ("cpu-x86", "cpu-arm", "wasm", "microcontroller")
+from tf_synflow.export.weights import Weight
+from tf_synflow.targets import Target
 
 Encoding = Literal["dense", "csr", "rows", "block 1x4", "block 1x16"]
 
@@ -28,47 +26,6 @@ _NEEDS_BLOCKS = (
 _KERNELS = (("CONV_2D", 1), ("DEPTHWISE_CONV_2D", 1), ("FULLY_CONNECTED", 1))
 # The delegate leaves these to TFLite, and then unpacks no float16 for them: NaN.
 _IN_FLOAT32 = (("TRANSPOSE_CONV", 1), ("GATHER", 0))
-
-
-@dataclasses.dataclass(frozen=True)
-class Weight:
-    """A constant of a file, with what there is to know to choose its encoding.
-
-    Attributes:
-      name: as in the file.
-      values: as stored.
-      uses: of each op that takes it, if need be unpacked from float16: the op's name, at which
-        place, and the type of the activations (input 0) that it is applied to.
-      many_rows: an op multiplies it with several rows even for a single input.
-      overhead: bytes that a DENSIFY op and its tensor take in the file.
-    """
-
-    name: str
-    values: np.ndarray
-    uses: tuple[tuple[str, int, str], ...]
-    many_rows: bool
-    overhead: int
-
-    @property
-    def dtype(self) -> str:
-        """`float32`, `float16` or `int8`."""
-        return self.values.dtype.name
-
-    @property
-    def is_dense_layers(self) -> bool:
-        """Only FULLY_CONNECTED takes it, as its weights, and as it is stored."""
-        ops = {op for op, _, _ in self.uses}
-        return ops == {"FULLY_CONNECTED"} and self.dtype != "float16"
-
-    @property
-    def has_many_zeros(self) -> bool:
-        """Of rank 2 or more, at least 30 %: one would expect a sparse encoding."""
-        return self.values.ndim > 1 and np.count_nonzero(self.values) <= 0.7 * self.values.size
-
-    @property
-    def is_hybrid(self) -> bool:
-        """Quantized, and applied to float activations: what `dynamic` makes."""
-        return self.dtype == "int8" and any(kind != "int8" for _, _, kind in self.uses)
 
 
 def sparse_encodings(weight: Weight, target: Target) -> tuple[tuple[Encoding, ...], str]:

@@ -6,9 +6,9 @@ import pytest
 
 from tf_synflow import errors
 from tf_synflow.export.convert import convert
+from tf_synflow.export.emitted import float_ops, read_tensors
 from tf_synflow.export.encode import encode
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.tensors import read_tensors
 
 
 def dense(kernel):
@@ -51,3 +51,10 @@ def test_blocks_count_the_zeros_stored_inside_them():
 def test_a_file_that_is_no_flatbuffer():
     with pytest.raises(errors.ExportError, match="expected a TFLite flatbuffer"):
         read_tensors(b"PK\x03\x04 something else")
+
+
+def test_a_truncated_file_is_refused_not_misread():
+    content = convert(dense(np.ones((32, 24), np.float32))).content
+    for read in (read_tensors, float_ops):
+        with pytest.raises(errors.ExportError, match="truncated or damaged"):
+            read(content[: len(content) // 8])

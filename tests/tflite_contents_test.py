@@ -10,9 +10,9 @@ from ai_edge_litert import schema_py_generated as schema
 from hypothesis import strategies
 
 from tf_synflow import entropy, errors
-from tf_synflow.deployment import contents
-from tf_synflow.deployment.graph import Dimension, Sparsity, Tensor, read_graphs
 from tf_synflow.entropy import floor_bits
+from tf_synflow.tflite import contents
+from tf_synflow.tflite.graph import Dimension, Sparsity, Tensor, read_graphs
 
 FILES = ("mlp_dense", "mlp_csr", "mlp_blocks", "mlp_int8", "shaped", "stock")
 

@@ -7,9 +7,10 @@ import math
 import numpy as np
 
 from tf_synflow import errors
-from tf_synflow.deployment.flatbuffer import Source, Table, damaged
+from tf_synflow.tflite.flatbuffer import Source, Table, damaged
 
-SAME, VALID = 0, 1
+SAME = 0
+"""Of an op's padding: TensorFlow's 'same'."""
 
 BITS = {
     **{name: 8 * np.dtype(name).itemsize for name in ("float16", "float32", "float64")},
@@ -24,11 +25,13 @@ _OPTIONS = {
     "CONV_2D": {**_WINDOW, "dilation_w": (4, "i", 1), "dilation_h": (5, "i", 1)},
     "DEPTHWISE_CONV_2D": {
         **_WINDOW,
-        "multiplier": (3, "i", 0),
         "dilation_w": (5, "i", 1),
         "dilation_h": (6, "i", 1),
     },
 }
+# An op of these kinds takes at least this many tensors, and gives one: their readers rely on it.
+_OPERANDS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "MEAN": 2, "PAD": 2}
+_OPERANDS |= {"ADD": 2, "MUL": 2, "DENSIFY": 1, "DEQUANTIZE": 1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +52,6 @@ class Sparsity:
     dimensions: tuple[Dimension, ...]
 
 
-# What the report looks into takes this many tensors, and gives one.
-_OPERANDS = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "MEAN": 2, "PAD": 2}
-_OPERANDS |= {"ADD": 2, "MUL": 2, "DENSIFY": 1, "DEQUANTIZE": 1}
-
-
 @dataclasses.dataclass(frozen=True, eq=False)
 class Tensor:
     """A tensor of a graph; a constant has data. Equal to itself only.
@@ -65,6 +63,7 @@ class Tensor:
       buffer: number of the buffer with its data.
       data: the bytes of a constant, empty for others.
       zero_point: the stored value that stands for 0.
+      scales: how many it is quantized by, one in all or one a channel; 0 for floats.
       sparsity: how a sparse constant is laid out.
     """
 
@@ -74,6 +73,7 @@ class Tensor:
     buffer: int
     data: np.ndarray = dataclasses.field(repr=False)
     zero_point: int = 0
+    scales: int = 0
     sparsity: Sparsity | None = None
 
     @property
@@ -105,13 +105,6 @@ class Graph:
     ops: tuple[Op, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-
-    def weights(self, op: Op) -> tuple[Tensor, bool] | None:
-        """The largest constant that an op takes, and whether a DENSIFY op unpacks it for it."""
-        found = [self.constant(i) for i in op.inputs]
-        return max(
-            (pair for pair in found if pair), key=lambda pair: pair[0].elements, default=None
-        )
 
     def constant(self, index: int) -> tuple[Tensor, bool] | None:
         """The constant behind a tensor, through DENSIFY and DEQUANTIZE; None if there is none."""
@@ -210,7 +203,8 @@ def _tensor(table: Table, buffers: list[np.ndarray], source: Source) -> Tensor:
     data = buffers[buffer] if buffers else np.empty(0, np.uint8)
     source.pay(len(data))  # it will be looked through, however many tensors share it
     quantization = table.table(4)
-    zeros = np.empty(0) if quantization is None else quantization.array(3, "<i8")
+    scales = () if quantization is None else quantization.array(2, "<f4")
+    zeros = () if quantization is None else quantization.array(3, "<i8")
     sparsity = table.table(6)
     return Tensor(
         name=table.text(3),
@@ -219,6 +213,7 @@ def _tensor(table: Table, buffers: list[np.ndarray], source: Source) -> Tensor:
         buffer=buffer,
         data=data,
         zero_point=int(zeros[0]) if len(zeros) else 0,
+        scales=len(scales),
         sparsity=None if sparsity is None else _sparsity(sparsity),
     )
 

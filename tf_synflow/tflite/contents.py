@@ -6,11 +6,12 @@ import re
 
 import numpy as np
 
-from tf_synflow.deployment.flatbuffer import damaged
-from tf_synflow.deployment.graph import BITS, Dimension, Graph, Tensor
 from tf_synflow.entropy import floor_bits, value_bits
+from tf_synflow.tflite.flatbuffer import damaged
+from tf_synflow.tflite.graph import BITS, Dimension, Graph, Tensor
 
 _KERNEL_OPS = re.compile(r"conv|matmul|depthwise|tensordot|einsum|dense|lookup|gather", re.I)
+_NUMBERS = ("float", "bfloat", "int8", "int4", "int2", "uint8")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,10 +48,14 @@ class TensorContent:
     floor_bytes: float
 
     @property
+    def is_parameter(self) -> bool:
+        """A weight or a bias: several numbers, float or quantized, not the shapes that ops take."""
+        return self.dtype.startswith(_NUMBERS) and self.elements > 1
+
+    @property
     def is_weight(self) -> bool:
-        """A kernel or an embedding: numbers of rank 2 or more, not the shapes that ops take."""
-        numbers = self.dtype.startswith(("float", "bfloat", "int8", "int4", "int2", "uint8"))
-        return numbers and len(self.shape) > 1 and self.elements > 1
+        """A kernel or an embedding: a parameter of rank 2 or more."""
+        return self.is_parameter and len(self.shape) > 1
 
     @property
     def density(self) -> float | None:

@@ -23,6 +23,11 @@ def size(number: float) -> str:
     return f"{number:.0f} B"
 
 
-def share(part: int, whole: int) -> str:
-    """A percentage; `-` of nothing."""
-    return f"{part / whole:.2%}" if whole else "-"
+def share(part: int | None, whole: int) -> str:
+    """A percentage; `-` of nothing, and of what is not known."""
+    return f"{part / whole:.2%}" if whole and part is not None else "-"
+
+
+def shortened(name: str, width: int = 40) -> str:
+    """The end of a long name, which tells most."""
+    return name if len(name) <= width else "…" + name[1 - width :]
