@@ -1,13 +1,14 @@
 """A kernel in the graph of a scoring whose matrix is kept, and multiplied, outside the graph."""
 
 import dataclasses
+import weakref
 from typing import Protocol
 
 import numpy as np
 import tensorflow as tf
 
 from tf_synflow.flow.outside import outside
-from tf_synflow.flow.windows import Windows
+from tf_synflow.flow.windows import Windows, times
 
 
 class Matrix(Protocol):
@@ -44,7 +45,7 @@ class MatrixKernel:
     """A `theta.Kernel` that remembers what it was multiplied with.
 
     Args:
-      matrix: gives the matrix of the moment.
+      matrix: gives the matrix of the moment; whoever runs the graph keeps it.
       one: a scalar that the graph is fed: what depends on nothing fed would be computed once.
       tape: watches the dense tensor, if a rule asks for it.
 
@@ -54,7 +55,9 @@ class MatrixKernel:
     """
 
     def __init__(self, matrix: Matrix, one: tf.Tensor, tape: tf.GradientTape):
-        self._matrix, self._one, self._tape = matrix, one, tape
+        # Weakly, for TensorFlow never forgets a function outside a graph, nor a custom gradient.
+        self._matrix = weakref.proxy(matrix)
+        self._one, self._tape = one, tape
         self.products: list[Product] = []
         self.tensor: tf.Tensor | None = None
 
@@ -64,16 +67,19 @@ class MatrixKernel:
             def dense(one: np.ndarray) -> np.ndarray:
                 return self._matrix.dense().astype(one.dtype, copy=False)
 
-            self.tensor = outside(dense, self._one, self._matrix.shape)
-            self._tape.watch(self.tensor)
+            with self._one.graph.as_default():  # and not in the body of a loop
+                self.tensor = outside(dense, self._one, self._matrix.shape)
+                self._tape.watch(self.tensor)
         return self.tensor
 
     def times(self, rows: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
+        if tf.compat.v1.get_default_graph() is not self._one.graph:
+            return times(rows, self.dense(), windows)  # what is in the body of a loop stays there
         number = rows.shape[0] if windows is None else len(windows.index)
 
         @tf.custom_gradient
         def product(rows: tf.Tensor) -> tf.Tensor:
-            def times(rows: np.ndarray) -> np.ndarray:
+            def forth(rows: np.ndarray) -> np.ndarray:
                 return self._matrix.times(rows if windows is None else windows.patches(rows))
 
             def back(signal: np.ndarray) -> np.ndarray:
@@ -83,7 +89,7 @@ class MatrixKernel:
             def gradient(signal: tf.Tensor) -> tf.Tensor:
                 return outside(back, signal, rows.shape)
 
-            return outside(times, rows, [number, self._matrix.shape[-1]]), gradient
+            return outside(forth, rows, [number, self._matrix.shape[-1]]), gradient
 
         output = product(rows)
         self.products.append(Product(rows, windows, output))

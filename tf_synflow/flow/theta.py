@@ -5,7 +5,7 @@ from typing import Any, Protocol
 
 import tensorflow as tf
 
-from tf_synflow.flow.windows import Windows
+from tf_synflow.flow.windows import Windows, times
 
 # Called with a layer and what its rule gave.
 Observe = Callable[[Any, Any], None]
@@ -74,9 +74,7 @@ class Theta:
         kernel = self._by_variable[id(getattr(self._layer, attribute))]
         if not tf.is_tensor(kernel):
             return kernel.times(rows, windows)
-        if windows is not None:
-            rows = tf.reshape(windows.gather(rows), [len(windows.index), -1])
-        return tf.matmul(rows, tf.reshape(kernel, [-1, kernel.shape[-1]]))
+        return times(rows, kernel, windows)
 
     def first(self, *attributes: str) -> tf.Tensor | None:
         """The first of several attributes that is there: Kerases differ in names."""

@@ -92,3 +92,10 @@ class Windows:
             return outside(patches, rows, shape), gradient
 
         return tf.expand_dims(rows, 1) if self._is_identity else gathered(rows)
+
+
+def times(rows: tf.Tensor, kernel: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
+    """Rows, or the patches under windows over them, times a kernel as a matrix."""
+    if windows is not None:
+        rows = tf.reshape(windows.gather(rows), [len(windows.index), -1])
+    return tf.matmul(rows, tf.reshape(kernel, [-1, kernel.shape[-1]]))

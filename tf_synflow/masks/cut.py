@@ -131,13 +131,19 @@ def _look_at(tensor: TiledScores, part: slice, high: float) -> tuple[int, np.nda
         if not buffers:  # new memory for each tile would cost more than what is done in it
             buffers = np.empty(tile.shape, bool), np.empty(tile.shape, bool)
         reaches, chosen = (buffer[: len(tile)] for buffer in buffers)
-        np.greater_equal(tile, high / tensor.unit, out=reaches)
+        np.greater_equal(tile, _bound(high / tensor.unit, tile.dtype), out=reaches)
         above += np.count_nonzero(reaches)
         some = np.flatnonzero(np.greater(mask[rows], reaches, out=chosen))
         scores.append(tile.reshape(-1)[some])
         some += rows.start * tile.shape[1]
         places.append(some)
     return above, _joined(places, int), _joined(scores)
+
+
+def _bound(high: float, dtype: np.dtype) -> np.floating:
+    """A number above zero, which what is removed scores, in a dtype that may not hold this one."""
+    with np.errstate(over="ignore", under="ignore"):
+        return max(dtype.type(high), np.finfo(dtype).smallest_subnormal)
 
 
 def _highest(
@@ -196,7 +202,7 @@ def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[floa
         scores.append(found)
         stands_for.append(np.full(found.size, survivors.count / max(found.size, 1)))
     scores, stands_for = np.concatenate(scores), np.concatenate(stands_for)
-    if not scores.size:
+    if not scores.size:  # so few weights are left that the samples missed all of them
         return -1.0, np.inf
     order = np.argsort(scores)
     below = np.cumsum(stands_for[order]) / stands_for.sum()

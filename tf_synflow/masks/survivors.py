@@ -41,7 +41,7 @@ class Survivors:
         """Begins anew, with the arguments that made it."""
         self.shape = absolute.shape
         columns = self.shape[-1] if self.shape else 1
-        self.values = absolute.reshape(-1, columns)
+        self.values = np.ascontiguousarray(absolute).reshape(-1, columns)
         self.mask = np.ones(self.values.shape, bool)
         if mask is not None:
             self.mask[:] = mask.reshape(self.mask.shape)

@@ -94,7 +94,7 @@ class SynapticFlow:
 
     def factors(self) -> tuple[list["Factors"], float]:
         """The scores of the weights that are left, and the exponent of their common scale."""
-        found, log2_scale = self._flow(tf.ones([], self._dtype))
+        found, log2_scale = self._flow(tf.ones([], self._dtype), self._fixed)
         found = tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
         tensors = []
         for name, survivors in self._survivors.items():
@@ -112,19 +112,20 @@ class SynapticFlow:
 
     def _trace(self) -> None:
         network, dtype = self._network, tf.as_dtype(self._dtype)
-        theta = {}
+        # Fed, for TensorFlow never forgets a graph with custom gradients, nor what it captures.
+        self._fixed = {}
         for name, weight in network.weights.items():
             if name not in self._survivors:
                 value = np.abs(weight.value())
                 if np.any(value) or not is_additive(name):
-                    theta[name] = tf.constant(value, dtype)
+                    self._fixed[name] = tf.constant(value, dtype)
         absent = {
             name
             for name, one in self._survivors.items()
             if is_additive(name) and not np.any(one.values)
         }
 
-        def flow(one: tf.Tensor) -> tuple[dict, dict, tf.Tensor]:
+        def flow(one: tf.Tensor, fixed: dict[str, tf.Tensor]) -> tuple[dict, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(one)
                 kernels = {
@@ -132,7 +133,7 @@ class SynapticFlow:
                     for name, survivors in self._survivors.items()
                     if name not in absent
                 }
-                total = network({**theta, **kernels}, one)
+                total = network({**fixed, **kernels}, one)
             products = {name: kernel.products for name, kernel in kernels.items()}
             dense = {name: k.tensor for name, k in kernels.items() if k.tensor is not None}
             signals, gradients = tape.gradient(
@@ -152,7 +153,8 @@ class SynapticFlow:
 
         # One trace a network, kept as such: TensorFlow warns of a tf.function that is made anew.
         self._flow = tf.function(flow, autograph=False).get_concrete_function(
-            tf.TensorSpec([], dtype)
+            tf.TensorSpec([], dtype),
+            {name: tf.TensorSpec(value.shape, dtype) for name, value in self._fixed.items()},
         )
 
 
