@@ -102,7 +102,7 @@ class Scorer(abc.ABC):
         """Prepares to score one network.
 
         Args:
-          network: read once; its model may change afterwards.
+          network: whose model stays as it is while the function is used.
 
         Returns:
           A function from masks (bool arrays by name of prunable weight) to `Scores`, to be called
