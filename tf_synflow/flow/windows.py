@@ -1,7 +1,7 @@
 """Windows over a feature map: the patches that a convolution or a pooling looks at."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -65,9 +65,18 @@ class Windows:
         """
         if self._is_identity:
             return rows
-        if self._padded:
-            rows = np.concatenate([rows, np.full((1, rows.shape[1]), padding, rows.dtype)])
-        return rows[self.index].reshape(len(self.index), -1)
+        return self._with_padding(rows, padding)[self.index].reshape(len(self.index), -1)
+
+    def patches_at(self, rows: np.ndarray, columns: np.ndarray) -> Iterator[np.ndarray]:
+        """Some columns of `patches`, window by window."""
+        places, channels = np.divmod(columns, rows.shape[1])
+        rows = self._with_padding(rows)
+        return (rows[window[places], channels] for window in self.index)
+
+    def _with_padding(self, rows: np.ndarray, padding: float = 0.0) -> np.ndarray:
+        if not self._padded:
+            return rows
+        return np.concatenate([rows, np.full((1, rows.shape[1]), padding, rows.dtype)])
 
     def spread(self, patches: np.ndarray) -> np.ndarray:
         """The transpose of `patches`: sums patches back to the representatives."""

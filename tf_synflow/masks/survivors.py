@@ -60,6 +60,10 @@ class Survivors:
         """The live ones among the inputs, the last axis of an array."""
         return rows if self._rows is None else rows[:, self._rows]
 
+    def row_numbers(self, live: np.ndarray) -> np.ndarray:
+        """Which rows of the whole matrix some live rows are."""
+        return live if self._rows is None else self._rows[live]
+
     def outputs(self, rows: np.ndarray) -> np.ndarray:
         """The live ones among the outputs, the last axis of an array."""
         return rows if self._columns is None else rows[:, self._columns]

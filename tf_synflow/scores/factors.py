@@ -1,10 +1,12 @@
 """Scores as products of small factors, made where they are looked at."""
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from tf_synflow.flow.weights import is_additive
+from tf_synflow.flow.windows import Windows
 from tf_synflow.masks.cut import TiledScores
 from tf_synflow.masks.survivors import Survivors
 
@@ -25,8 +27,8 @@ class Factors(TiledScores):
     Args:
       name: of the weight.
       survivors: what is left of it.
-      inputs: the rows (n, inputs) that it is multiplied with, one array a product.
-      signals: for each of them the gradient (n, outputs) of R by what it gives.
+      products: for each product what it is multiplied with, rows (n, inputs) or windows over rows,
+        and the gradient (n, outputs) of R by what it gives.
       gradients: of R by the weight itself, in its shape, where it is used otherwise; one or none.
     """
 
@@ -34,39 +36,52 @@ class Factors(TiledScores):
         self,
         name: str,
         survivors: Survivors,
-        inputs: Sequence[np.ndarray],
-        signals: Sequence[np.ndarray],
-        gradients: Sequence[np.ndarray],
+        products: Sequence[tuple[np.ndarray, Windows | None, np.ndarray]],
+        gradients: Sequence[np.ndarray] = (),
     ):
         self.name, self.survivors = name, survivors
-        self._inputs = _joined([survivors.inputs(rows) for rows in inputs])
-        self._signals = _joined([survivors.outputs(rows) for rows in signals])
+        self._rows = [(rows, windows) for rows, windows, _ in products]
+        self._signals = _joined([survivors.outputs(signals) for *_, signals in products])
         self._gradient = survivors.live(gradients[0]) if gradients else None
         self._near: tuple[np.ndarray, np.ndarray] | None = None
         self.unit, self.error = 1.0, 0.0
-        factors = [factor for factor in (self._inputs, self._signals) if factor is not None]
-        self._finite = all(np.isfinite(f.sum()) for f in (*factors, *gradients))
+        factors = [array for rows, _, signals in products for array in (rows, signals)]
+        self._finite = all(np.isfinite(array.sum()) for array in (*factors, *gradients))
         if (
             self._finite
-            and self._gradient is None
             and factors
-            and all(f.dtype == np.float64 and f.size and f.min() >= 0 and f.max() for f in factors)
+            and not gradients
+            and all(f.dtype == np.float64 and f.size and f.min() >= 0 for f in factors)
             and survivors.values.dtype == np.float32
         ):
-            exponents = [int(np.frexp(factor.max())[1]) for factor in factors]
-            self._near = tuple(
-                np.ldexp(factor, -exponent).astype(np.float32)
-                for factor, exponent in zip(factors, exponents, strict=True)
-            )
-            self.unit = float(np.ldexp(1.0, sum(exponents)))
-            self.error = (len(self._inputs) + 8) * 2.0**-24
+            self._take_near()
+
+    def _take_near(self) -> None:
+        """The factors in float32, the largest of each near one."""
+        largest = max(rows.max() for rows, _ in self._rows), self._signals.max(initial=0)
+        inputs, signals = (int(np.frexp(number)[1]) for number in largest)
+        self._near = (
+            self._inputs_of([(_scaled(rows, -inputs), windows) for rows, windows in self._rows]),
+            _scaled(self._signals, -signals),
+        )
+        self.unit = float(np.ldexp(1.0, inputs + signals))
+        self.error = (len(self._signals) + 8) * 2.0**-24
+
+    def _inputs_of(self, products: Sequence[tuple[np.ndarray, Windows | None]]) -> np.ndarray:
+        """The live inputs of all products, of shape (n, live rows of the matrix)."""
+        patches = (rows if own is None else own.patches(rows) for rows, own in products)
+        return _joined([self.survivors.inputs(rows) for rows in patches])
+
+    @functools.cached_property
+    def _inputs(self) -> np.ndarray | None:
+        return self._inputs_of(self._rows)
 
     @property
     def can_be_ranked(self) -> bool:
         """Whether the scores are finite, and not all zero while no weight is removed."""
         if not self._finite:
             return False
-        return self.flows or self.survivors.count < self.survivors.size or is_additive(self.name)
+        return self.survivors.count < self.survivors.size or is_additive(self.name) or self.flows
 
     @property
     def flows(self) -> bool:
@@ -74,7 +89,7 @@ class Factors(TiledScores):
         if self._gradient is not None and self._gradient.any():
             return True
         # None is below zero: a score is there where some position has both an input and a signal.
-        return self._inputs is not None and bool(
+        return self._signals is not None and bool(
             (self._inputs.any(axis=1) & self._signals.any(axis=1)).any()
         )
 
@@ -94,10 +109,12 @@ class Factors(TiledScores):
     def at(self, places: np.ndarray) -> np.ndarray:
         rows, columns = np.divmod(places, self.survivors.values.shape[1])
         gradient = np.zeros(len(places), self._dtype)
-        for inputs, signals in zip(
-            *(() if f is None else f for f in (self._inputs, self._signals)), strict=True
-        ):
-            gradient += inputs[rows] * signals[columns]
+        numbers, position = self.survivors.row_numbers(rows), 0
+        for own, windows in self._rows:
+            taken = own[:, numbers] if windows is None else windows.patches_at(own, numbers)
+            for inputs in taken:
+                gradient += inputs * self._signals[position, columns]
+                position += 1
         if self._gradient is not None:
             gradient += self._gradient[rows, columns]
         return gradient * self.survivors.values[rows, columns]
@@ -112,13 +129,13 @@ class Factors(TiledScores):
 
     @property
     def _dtype(self) -> np.dtype:
-        factors = (self._inputs, self._signals, self._gradient)
+        factors = (self._signals, self._gradient)
         return next((f.dtype for f in factors if f is not None), self.survivors.values.dtype)
 
     @_UNCHECKED
     def _scores(self, rows: slice, out: np.ndarray) -> np.ndarray:
         """∂R/∂θ of some rows, times |θ|, in `unit`."""
-        if self._inputs is None:
+        if self._signals is None:
             out[:] = 0 if self._gradient is None else self._gradient[rows]
         else:
             inputs, signals = self._near or (self._inputs, self._signals)
@@ -134,6 +151,10 @@ def _outer(inputs: np.ndarray, signals: np.ndarray, out: np.ndarray) -> None:
         np.multiply(inputs[0][:, np.newaxis], signals[0], out=out)
     else:
         np.matmul(inputs.T, signals, out=out)
+
+
+def _scaled(array: np.ndarray, exponent: int) -> np.ndarray:
+    return np.ldexp(array, exponent).astype(np.float32)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray | None:

@@ -93,11 +93,8 @@ class SynapticFlow:
         tensors = []
         for name, survivors in self._survivors.items():
             rows, signals, gradients = found[name]
-            inputs = [
-                own if windows is None else windows.patches(own)
-                for own, windows in zip(rows, self._windows[name], strict=True)
-            ]
-            tensors.append(Factors(name, survivors, inputs, signals, gradients))
+            products = [*zip(rows, self._windows[name], signals, strict=True)]
+            tensors.append(Factors(name, survivors, products, gradients))
         return tensors, float(log2_scale)
 
     def masks(self) -> dict[str, np.ndarray]:
