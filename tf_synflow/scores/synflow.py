@@ -79,7 +79,7 @@ class SynapticFlow:
                 continue  # as it was; a second copy of all weights would be the peak of memory
             value = self._network.weights[name].variable.numpy()
             # float32 holds every smaller type; a copy in float64 would double the memory.
-            held = np.float64 if value.dtype == np.float64 == self._dtype else np.float32
+            held = self._dtype if value.dtype == np.float64 else np.float32
             value = np.abs(value.astype(held, copy=False))
             if before is None:
                 self._survivors[name] = Survivors(value, mask)
