@@ -8,7 +8,8 @@ Each side has a process of its own (benchmarks/paper) and they take turns. A sco
 score in an array: ours reads the weights, runs the flow and multiplies, in float64 (more than a
 round does, which makes scores a tile at a time and float32 where that decides); the paper's code
 takes absolute values, runs forward and backward, and multiplies, in float32, as it runs.
-Median of --repeats after a warm-up. **Tracing is excluded** from ours: it happens once a model,
+Median of --repeats after a warm-up, on the clock and of the processor; where others use the machine
+the processor's seconds are the ones to look at, and they are drawn. **Tracing is excluded** from ours: it happens once a model,
 whatever the rounds, and has a column of its own (with reading the Keras model).
 
 --check compares our scores at --check_pixels with those of a plain tf.GradientTape over the Keras
@@ -111,8 +112,8 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
 
     figure, panel = plt.subplots(figsize=(6, 4))
     for column, label, style in (
-        ("reference_seconds", "the paper's algorithm, PyTorch, float32", "s-"),
-        ("seconds", "tf_synflow, float64", "o-"),
+        ("reference_processor", "the paper's algorithm, PyTorch, float32", "s-"),
+        ("processor", "tf_synflow, float64", "o-"),
     ):
         points = [(int(row["pixels"]), float(row[column])) for row in rows if row[column]]
         if points:
@@ -121,7 +122,9 @@ def draw(rows: list[dict[str, Any]], path: pathlib.Path) -> None:
     panel.set(xscale="log", yscale="log", xlabel="side of the image, pixels")
     panel.set_xticks(ticks, labels=map(str, ticks))
     panel.minorticks_off()
-    panel.set(ylabel="seconds a scoring", title=f"ResNet-50, threads: {rows[0]['threads']}")
+    panel.set(
+        ylabel="processor seconds a scoring", title=f"ResNet-50, threads: {rows[0]['threads']}"
+    )
     panel.grid(alpha=0.3)
     panel.legend()
     figure.tight_layout()
