@@ -9,8 +9,9 @@ score in an array: ours reads the weights, runs the flow and multiplies, in floa
 round does, which makes scores a tile at a time and float32 where that decides); the paper's code
 takes absolute values, runs forward and backward, and multiplies, in float32, as it runs.
 Median of --repeats after a warm-up, on the clock and of the processor; where others use the machine
-the processor's seconds are the ones to look at, and they are drawn. **Tracing is excluded** from ours: it happens once a model,
-whatever the rounds, and has a column of its own (with reading the Keras model).
+the processor's seconds are the ones to look at, and they are drawn. **Tracing is excluded** from
+ours: it happens once a model, whatever the rounds, and has a column of its own (with reading the
+Keras model).
 
 --check compares our scores at --check_pixels with those of a plain tf.GradientTape over the Keras
 layers, all of whose weights are made positive, in float64, and writes nothing.
