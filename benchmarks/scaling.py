@@ -5,14 +5,14 @@
 
 An MLP of three hidden layers, as wide as its input, is pruned by `compute_masks` at --compression:
 of 1 M, 4 M, 16 M and 64 M weights (--largest: 256 M and 512 M too) in 10 rounds, and of 4 M weights
-in 1, 10, 100 and 1000 rounds. Every cell has a process of its own, warmed up with one round. A row
-says:
+in 1, 10, 100 and 1000 rounds. Every cell has a process of its own, which has pruned a network of
+10,000 weights before. A row says:
 
 - seconds on the clock and of the processor, the median of --repeats (of 1000 rounds: one), with all
   that `compute_masks` does, reading the model and tracing its graph too. Where others use the
   machine the processor's seconds are the ones to look at, and they are drawn;
-- the peak of memory above the process with the model built, in multiples of the weights' bytes; a
-  network of 10,000 weights was pruned before, so that what libraries load once does not count.
+- the peak of memory of the first time above the process with the model built, in multiples of the
+  weights' bytes; what libraries load once is there before.
 
 Writes docs/results/scaling.csv row by row; rows that are there are not measured again, delete the
 file to start anew. Draws docs/results/scaling.png where matplotlib is installed.
@@ -72,9 +72,9 @@ def measure(millions: int, rounds: int, compression: float, repeats: int) -> dic
 
     prune(mlp(keras, WARM_UP), 1)
     idle = worker.start_of_peak()
-    prune(model, 1)
-    turns = [worker.seconds_of(lambda: prune(model, rounds)) for _ in range(repeats)]
-    peak = worker.peak() - idle
+    turns = [worker.seconds_of(lambda: prune(model, rounds))]
+    peak = worker.peak() - idle  # of the first: what it freed may lie in pieces for the next
+    turns += [worker.seconds_of(lambda: prune(model, rounds)) for _ in range(repeats - 1)]
     seconds, processor = (statistics.median(turn[i] for turn in turns) for i in range(2))
     weights, kept = turns[-1][2]
     return {
