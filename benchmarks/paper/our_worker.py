@@ -1,7 +1,9 @@
-"""Serves tf_synflow, through its public names alone."""
+"""Serves tf_synflow, through its public names where no graph is kept between scorings."""
 
+import functools
 import os
 import pathlib
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -9,6 +11,7 @@ import tensorflow as tf
 from paper import floor, networks, worker
 
 import tf_synflow
+from tf_synflow.flow.network import Network
 
 
 class Commands:
@@ -50,10 +53,26 @@ class Commands:
         seconds, processor, _ = worker.seconds_of(lambda: tf_synflow.score(self._model))
         return {"seconds": seconds, "processor": processor, "peak": worker.peak()}
 
+    def trace(self) -> dict:
+        """Reads the network and makes its graph, which `score_traced` uses from then on."""
+        seconds, processor, self._scoring = worker.seconds_of(self._traced)
+        return {"seconds": seconds, "processor": processor, "peak": worker.peak()}
+
+    def score_traced(self) -> dict:
+        """One scoring of the whole network, as each round begins with it: nothing is traced."""
+        seconds, processor, _ = worker.seconds_of(self._scoring)
+        return {"seconds": seconds, "processor": processor, "peak": worker.peak()}
+
+    def _traced(self) -> Callable[[], tf_synflow.Scores]:
+        network = Network(self._model)
+        full = {name: np.ones(shape, bool) for name, shape in network.prunable_shapes.items()}
+        return functools.partial(tf_synflow.scores.SynFlow().bind(network), full)
+
     def rates(self) -> dict:
         return floor.measure(self._threads)._asdict()
 
 
 if __name__ == "__main__":
     commands = Commands()
-    worker.serve({name: getattr(commands, name) for name in ("load", "prune", "score", "rates")})
+    names = ("load", "prune", "score", "trace", "score_traced", "rates")
+    worker.serve({name: getattr(commands, name) for name in names})
