@@ -159,7 +159,7 @@ def networks(draw):
     return tensors
 
 
-@settings(deadline=None, max_examples=100)
+@settings(deadline=None, max_examples=60)
 @given(networks(), st.lists(st.floats(0, 1), min_size=1, max_size=4))
 def test_equal_to_select_bit_for_bit_over_rounds(tensors, shares):
     left = sum(one.survivors.count for one in tensors)
