@@ -29,10 +29,16 @@ def threads() -> int:
     return os.cpu_count() or 1
 
 
-def each(function: Callable[[Any], T], items: Iterable[Any]) -> list[T]:
-    """A function of each item, in order; as many at once as there are `threads`."""
+def each(function: Callable[[Any], T], items: Iterable[Any], work: int | None = None) -> list[T]:
+    """A function of each item, in order; as many at once as there are `threads`.
+
+    Args:
+      function: of one item.
+      items: what it is called with.
+      work: multiplications, or values looked at, in all; one thread does where they are few.
+    """
     items = list(items)
-    number = threads()
+    number = 1 if work is not None and work < _WORTH_SHARING else threads()
     if number == 1 or len(items) < 2:
         return [function(item) for item in items]
     return list(_pool(number).map(function, items))

@@ -87,7 +87,7 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
     def remove(i: int) -> None:
         tensors[i].survivors.remove(found[i].places[~kept[i]])
 
-    parallel.each(remove, range(len(tensors)))
+    parallel.each(remove, range(len(tensors)), left)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -115,7 +115,8 @@ def _look_at_all(tensors: Sequence[TiledScores], low: float, high: float) -> lis
     """One pass over the scores of all weights, large ones in parts."""
     parts = [parallel.parts(len(one.survivors.mask), one.survivors.mask.size) for one in tensors]
     jobs = [(one, part) for one, own in zip(tensors, parts, strict=True) for part in own]
-    looks = iter(parallel.each(lambda job: _look_at(*job, high), jobs))
+    work = sum(one.survivors.mask.size for one in tensors)
+    looks = iter(parallel.each(lambda job: _look_at(*job, high), jobs, work))
     found = []
     for one, own in zip(tensors, parts, strict=True):
         above, places, scores = zip(*(next(looks) for _ in own), strict=True) if own else ((),) * 3
@@ -192,11 +193,12 @@ def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[floa
     """Scores a little below and above the threshold, as a sample of them says."""
     generator = np.random.default_rng(0)
     scores, stands_for = [], []
+    samples = min(_SAMPLES, left // 4)
     for one in tensors:
         survivors = one.survivors
         if not survivors.count:
             continue
-        wanted = max(64, _SAMPLES * survivors.count // left) * survivors.mask.size
+        wanted = max(64, samples * survivors.count // left) * survivors.mask.size
         places = generator.integers(survivors.mask.size, size=wanted // survivors.count)
         found = one.at(places[survivors.mask.reshape(-1)[places]])
         scores.append(found)
