@@ -193,7 +193,7 @@ def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[floa
     """Scores a little below and above the threshold, as a sample of them says."""
     generator = np.random.default_rng(0)
     scores, stands_for = [], []
-    samples = min(_SAMPLES, left // 4)
+    samples = min(_SAMPLES, left)
     for one in tensors:
         survivors = one.survivors
         if not survivors.count:
