@@ -193,12 +193,11 @@ def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[floa
     """Scores a little below and above the threshold, as a sample of them says."""
     generator = np.random.default_rng(0)
     scores, stands_for = [], []
-    samples = min(_SAMPLES, left)
     for one in tensors:
         survivors = one.survivors
         if not survivors.count:
             continue
-        wanted = max(64, samples * survivors.count // left) * survivors.mask.size
+        wanted = max(64, _SAMPLES * survivors.count // left) * survivors.mask.size
         places = generator.integers(survivors.mask.size, size=wanted // survivors.count)
         found = one.at(places[survivors.mask.reshape(-1)[places]])
         scores.append(found)
