@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tf_synflow.flow.windows import Windows
 from tf_synflow.masks.survivors import Survivors
 
 many = settings(deadline=None, max_examples=80)
@@ -86,6 +87,31 @@ def test_any_sequence_of_removals(history, dtype):
     check(survivors, absolute, masks[0])
     survivors.restart(absolute.copy())
     check(survivors, absolute, np.ones(shape, bool))
+
+
+@many
+@given(st.integers(0, 10**6), st.sampled_from([0.0, 0.5, 0.9]), st.booleans())
+def test_under_windows_as_over_their_patches(seed, share, channels_die):
+    """With dead places of windows, dead channels and padding."""
+    generator = np.random.default_rng(seed)
+    axis = np.array([[-1, 0], [0, 1], [1, 2], [2, -1]])
+    windows, mask = Windows([axis, axis], [3, 3]), generator.random((2, 2, 5, 4)) >= share
+    if channels_die:
+        mask &= generator.random((5, 1)) >= share
+    survivors = Survivors(kernel(mask.shape), mask)
+    rows, signal = generator.random((9, 5)), generator.random((16, 4))
+    patches, live = windows.patches(rows), survivors.inputs(rows, windows)
+    np.testing.assert_array_equal(live, survivors.inputs(patches), strict=True)
+    np.testing.assert_array_equal(survivors.times(rows, windows), survivors.times(patches))
+    back = windows.spread(survivors.times_transposed(signal))
+    found = survivors.times_transposed(signal, windows, channels=5)
+    np.testing.assert_allclose(found, back, 1e-14, strict=True)
+    np.testing.assert_allclose(
+        survivors.all_inputs(live, windows, channels=5),
+        windows.spread(survivors.all_inputs(live)),
+        1e-14,
+        strict=True,
+    )
 
 
 def test_dead_rows_and_columns_are_taken_out():

@@ -148,6 +148,8 @@ def test_a_product_under_windows_is_that_of_the_patches(made, channels, outputs)
     own, _, sizes = made
     rows = values(np.prod(sizes), channels)
     kernel = values(own.index.shape[1], channels, outputs)
-    expected = own.patches(rows) @ kernel.reshape(-1, outputs)
-    found = times(tf.constant(rows), tf.constant(kernel), own)
-    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+    expected = (own.patches(rows) @ kernel.reshape(-1, outputs)).reshape(*own.shape, outputs)
+    for shape in ([-1, channels], [*sizes, channels]):  # in a row, and along the axes
+        found = times(tf.reshape(rows, shape), tf.constant(kernel), own)
+        assert found.shape == expected.shape
+        np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)

@@ -16,11 +16,16 @@ class Matrix(Protocol):
 
     shape: tuple[int, ...]
 
-    def times(self, rows: np.ndarray) -> np.ndarray:
-        """Rows, of shape (n, inputs), times the matrix."""
+    def times(self, rows: np.ndarray, windows: Windows | None) -> np.ndarray:
+        """Rows (n, inputs), or the patches under windows over a feature map, times the matrix."""
 
-    def times_transposed(self, rows: np.ndarray) -> np.ndarray:
-        """Rows, of shape (n, outputs), times the matrix with its axes exchanged."""
+    def times_transposed(
+        self, rows: np.ndarray, windows: Windows | None, channels: int
+    ) -> np.ndarray:
+        """Rows (n, outputs) times the matrix with its axes exchanged.
+
+        Under windows, patches are summed back to a feature map of so many channels.
+        """
 
     def dense(self) -> np.ndarray:
         """All of it, in the kernel's shape."""
@@ -31,9 +36,9 @@ class Product:
     """One product of a kernel.
 
     Attributes:
-      rows: what it was multiplied with, of shape (n, inputs), or before windows were laid over it.
+      rows: what it was multiplied with, of shape (..., inputs), or what windows were laid over.
       windows: None for the rows as they are.
-      output: of shape (n, outputs).
+      output: of shape (..., outputs).
     """
 
     rows: tf.Tensor
@@ -75,21 +80,19 @@ class MatrixKernel:
     def times(self, rows: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
         if tf.compat.v1.get_default_graph() is not self._one.graph:
             return times(rows, self.dense(), windows)  # what is in the body of a loop stays there
-        number = rows.shape[0] if windows is None else len(windows.index)
+        before = rows.shape
+        after = [*(windows.shape if windows else before[:-1]), self._matrix.shape[-1]]
+
+        def forth(rows: np.ndarray) -> np.ndarray:
+            return self._matrix.times(rows.reshape(-1, before[-1]), windows).reshape(after)
+
+        def back(signal: np.ndarray) -> np.ndarray:
+            signal = signal.reshape(-1, after[-1])
+            return self._matrix.times_transposed(signal, windows, before[-1]).reshape(before)
 
         @tf.custom_gradient
         def product(rows: tf.Tensor) -> tf.Tensor:
-            def forth(rows: np.ndarray) -> np.ndarray:
-                return self._matrix.times(rows if windows is None else windows.patches(rows))
-
-            def back(signal: np.ndarray) -> np.ndarray:
-                patches = self._matrix.times_transposed(signal)
-                return patches if windows is None else windows.spread(patches)
-
-            def gradient(signal: tf.Tensor) -> tf.Tensor:
-                return outside(back, signal, rows.shape)
-
-            return outside(forth, rows, [number, self._matrix.shape[-1]]), gradient
+            return outside(forth, rows, after), lambda signal: outside(back, signal, before)
 
         output = product(rows)
         self.products.append(Product(rows, windows, output))

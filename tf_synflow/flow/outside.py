@@ -1,9 +1,11 @@
 """What a graph leaves to NumPy: gathers and matrix products, several times as fast on a CPU."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy import sparse
 
 
 def outside(
@@ -30,25 +32,31 @@ def outside(
     return result
 
 
-def take(value: tf.Tensor, index: np.ndarray, axis: int) -> tf.Tensor:
-    """`tf.gather` along an axis, whose gradient in TensorFlow exchanges axes for it."""
-    before = value.shape
-    after = [len(index) if i == axis else size for i, size in enumerate(before)]
+def take(value: tf.Tensor, index: Mapping[int, np.ndarray]) -> tf.Tensor:
+    """`tf.gather` along several axes at once, whose gradient in TensorFlow is a slow scatter.
 
-    order = np.argsort(index, kind="stable")
-    taken_places, starts = np.unique(index[order], return_index=True)
-    is_sorted = np.array_equal(order, np.arange(len(index)))
+    Args:
+      value: what is taken from.
+      index: by axis, what to take along it.
+    """
+    before = list(value.shape)
+    after = [len(index[i]) if i in index else size for i, size in enumerate(before)]
+    split = max(index) + 1  # what lies behind the last of the axes moves as one
+    rows, width = math.prod(before[:split]), math.prod(before[split:])
+    along = (index.get(i, np.arange(size)) for i, size in enumerate(before[:split]))
+    taken_rows = np.ravel_multi_index(np.ix_(*along), before[:split]).ravel()
+    places = (taken_rows, np.arange(taken_rows.size))
+    sums = sparse.csr_matrix((np.ones(taken_rows.size), places), (rows, taken_rows.size))
+
+    def forth(value: np.ndarray) -> np.ndarray:
+        return value.reshape(rows, width).take(taken_rows, 0).reshape(after)
 
     def back(signal: np.ndarray) -> np.ndarray:
-        total = np.zeros(before, signal.dtype)
-        signal = signal if is_sorted else signal.take(order, axis)
-        onto = (slice(None),) * axis
-        total[(*onto, taken_places)] = np.add.reduceat(signal, starts, axis)
-        return total
+        total = sums.astype(signal.dtype, copy=False) @ signal.reshape(-1, width)
+        return total.reshape(before)
 
     @tf.custom_gradient
     def taken(value: tf.Tensor) -> tf.Tensor:
-        result = outside(lambda value: value.take(index, axis), value, after)
-        return result, lambda signal: outside(back, signal, before)
+        return outside(forth, value, after), lambda signal: outside(back, signal, before)
 
     return taken(value)

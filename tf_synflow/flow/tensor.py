@@ -12,6 +12,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
 import tensorflow as tf
 
 from tf_synflow.flow import positions
@@ -73,11 +74,13 @@ class FlowTensor:
     def full(self, axes: Iterable[int] | None = None) -> "FlowTensor":
         """The same with all positions along some axes, by default along every one."""
         wanted = range(len(self.classes)) if axes is None else [a % len(self.shape) for a in axes]
-        value, classes = self.value, list(self.classes)
-        for axis in wanted:
-            if classes and classes[axis] is not None:
-                value = take(value, classes[axis], axis)
-                classes[axis] = None
+        classes = list(self.classes)
+        index = {a: classes[a] for a in wanted if classes and classes[a] is not None}
+        if not index:
+            return self
+        for axis in index:
+            classes[axis] = None
+        value = take(self.value, index)
         return FlowTensor(value, self.log2_scale, tuple(classes) if any_of(classes) else ())
 
     def transposed(self, order: Sequence[int]) -> "FlowTensor":
@@ -150,7 +153,7 @@ def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
     """
     if not any(t.classes for t in tensors):
         return list(tensors)
-    values = [t.value for t in tensors]
+    taken: list[dict[int, np.ndarray]] = [{} for _ in tensors]
     classes = [list(t.classes or [None] * len(t.shape)) for t in tensors]
     for back in range(1, max(len(t.shape) for t in tensors) + 1):
         at = [i for i, t in enumerate(tensors) if len(t.shape) >= back and t.shape[-back] != 1]
@@ -161,10 +164,14 @@ def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
         for i, index in zip(at, representatives, strict=True):
             classes[i][-back] = joint
             if index is not None:
-                values[i] = take(values[i], index, len(values[i].shape) - back)
+                taken[i][len(tensors[i].shape) - back] = index
     return [
-        FlowTensor(value, t.log2_scale, tuple(own) if any_of(own) else ())
-        for value, t, own in zip(values, tensors, classes, strict=True)
+        FlowTensor(
+            take(t.value, index) if index else t.value,
+            t.log2_scale,
+            tuple(own) if any_of(own) else (),
+        )
+        for t, index, own in zip(tensors, taken, classes, strict=True)
     ]
 
 
@@ -253,28 +260,30 @@ def _elementwise(values: Sequence[tf.Tensor]) -> tf.Tensor:
 def _normalised(
     value: tf.Tensor, log2_scale: tf.Tensor, classes: tuple[Classes, ...] = ()
 ) -> FlowTensor:
-    exponent, is_zero = _exponent_function(value.dtype)(tf.stop_gradient(value))
-    log2_scale = tf.where(is_zero, tf.constant(_OF_ZERO, value.dtype), log2_scale + exponent)
-    return FlowTensor(value * _power_of_two(-exponent), log2_scale, classes)
+    factor, log2_scale = _normalisation(value.dtype)(tf.stop_gradient(value), log2_scale)
+    return FlowTensor(value * tf.stop_gradient(factor), log2_scale, classes)
 
 
 @functools.cache
-def _exponent_function(dtype: tf.DType) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
-    """The exponent of the largest value, and whether that is zero.
+def _normalisation(dtype: tf.DType) -> Callable[..., tuple[tf.Tensor, tf.Tensor]]:
+    """What to multiply a value with, and the scale behind it.
 
     A function of its own in the graph, for it stands behind every op, and tracing a network of
     hundreds of layers is mostly making nodes.
     """
 
-    @tf.function(input_signature=[tf.TensorSpec(None, dtype)], autograph=False)
-    def exponent_of(value: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    @tf.function(
+        input_signature=[tf.TensorSpec(None, dtype), tf.TensorSpec([], dtype)], autograph=False
+    )
+    def normalisation(value: tf.Tensor, log2_scale: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         largest = tf.maximum(tf.reduce_max(value), -tf.reduce_min(value))
         exponent = tf.floor(tf.math.log(largest) / tf.math.log(tf.constant(2, dtype)))
         # Infinity and NaN stay as they are, to be found in the scores.
         exponent = tf.where(tf.math.is_finite(exponent), exponent, tf.zeros_like(exponent))
-        return exponent, largest == 0
+        log2_scale = tf.where(largest == 0, tf.constant(_OF_ZERO, dtype), log2_scale + exponent)
+        return tf.pow(tf.constant(2, dtype), -exponent), log2_scale
 
-    return exponent_of
+    return normalisation
 
 
 def _power_of_two(exponent: tf.Tensor) -> tf.Tensor:

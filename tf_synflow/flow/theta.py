@@ -18,7 +18,7 @@ class Kernel(Protocol):
         """All of it, in the variable's shape."""
 
     def times(self, rows: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
-        """The patches under windows over rows, of shape (n, inputs), times the matrix."""
+        """What `Theta.product` says."""
 
 
 class Theta:
@@ -67,9 +67,12 @@ class Theta:
         is dead, and score a weight without the gradient of the whole kernel.
 
         Args:
-          rows: of shape (n, inputs), or a feature map (positions, channels) under windows.
+          rows: of shape (..., inputs), or a feature map (*sizes, channels) under windows.
           windows: whose patches are the rows.
           attribute: the layer's name of the kernel.
+
+        Returns:
+          A tensor of shape (..., outputs), or (*windows.shape, outputs).
         """
         kernel = self._by_variable[id(getattr(self._layer, attribute))]
         if not tf.is_tensor(kernel):

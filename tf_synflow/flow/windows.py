@@ -1,7 +1,7 @@
 """Windows over a feature map: the patches that a convolution or a pooling looks at."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -67,11 +67,12 @@ class Windows:
             return rows
         return self._with_padding(rows, padding)[self.index].reshape(len(self.index), -1)
 
-    def patches_at(self, rows: np.ndarray, columns: np.ndarray) -> Iterator[np.ndarray]:
-        """Some columns of `patches`, window by window."""
+    def patches_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        """Some columns of `patches`."""
         places, channels = np.divmod(columns, rows.shape[1])
-        rows = self._with_padding(rows)
-        return (rows[window[places], channels] for window in self.index)
+        index = self.index[:, places]
+        inside = index < self._size
+        return np.where(inside, rows[np.where(inside, index, 0), channels], 0)
 
     def _with_padding(self, rows: np.ndarray, padding: float = 0.0) -> np.ndarray:
         if not self._padded:
@@ -86,25 +87,33 @@ class Windows:
         return back @ patches.reshape(self.index.size, -1)
 
     def gather(self, rows: tf.Tensor, padding: float = 0.0) -> tf.Tensor:
-        """`patches` in a graph, of shape (windows, places, channels)."""
-        channels = rows.shape[-1]
-        shape = [*self.index.shape, channels]
+        """`patches` in a graph, of shape (windows, places, channels).
+
+        Args:
+          rows: a feature map, of shape (*sizes, channels) or (positions, channels).
+          padding: the value of what is outside.
+        """
+        before, after = rows.shape, [*self.index.shape, rows.shape[-1]]
+        if self._is_identity:
+            return tf.reshape(rows, after)
+
+        def forth(rows: np.ndarray) -> np.ndarray:
+            return self.patches(rows.reshape(-1, before[-1]), padding).reshape(after)
+
+        def back(signal: np.ndarray) -> np.ndarray:
+            return self.spread(signal).reshape(before)
 
         @tf.custom_gradient
         def gathered(rows: tf.Tensor) -> tf.Tensor:
-            def gradient(signal: tf.Tensor) -> tf.Tensor:
-                return outside(self.spread, signal, [self._size, channels])
+            return outside(forth, rows, after), lambda signal: outside(back, signal, before)
 
-            def patches(rows: np.ndarray) -> np.ndarray:
-                return self.patches(rows, padding).reshape(shape)
-
-            return outside(patches, rows, shape), gradient
-
-        return tf.expand_dims(rows, 1) if self._is_identity else gathered(rows)
+        return gathered(rows)
 
 
 def times(rows: tf.Tensor, kernel: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
-    """Rows, or the patches under windows over them, times a kernel as a matrix."""
-    if windows is not None:
-        rows = tf.reshape(windows.gather(rows), [len(windows.index), -1])
-    return tf.matmul(rows, tf.reshape(kernel, [-1, kernel.shape[-1]]))
+    """What `theta.product` says, of a kernel that is there."""
+    kernel = tf.reshape(kernel, [-1, kernel.shape[-1]])
+    if windows is None:
+        return tf.tensordot(rows, kernel, 1)
+    patches = tf.reshape(windows.gather(rows), [len(windows.index), -1])
+    return tf.reshape(tf.matmul(patches, kernel), [*windows.shape, kernel.shape[-1]])

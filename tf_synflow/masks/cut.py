@@ -18,7 +18,7 @@ from tf_synflow.masks.survivors import Survivors
 
 # How many scores are sampled for a bracket, and how far it reaches to both sides of the share that
 # is removed: a sixth of that share and one in two hundred.
-_SAMPLES = 2**14
+_SAMPLES = 2**13
 _RELATIVE_REACH, _REACH = 1 / 6, 0.005
 
 # In units of a tile: scores near a threshold below it are too near what float32 holds at all.
@@ -48,6 +48,10 @@ class TiledScores(abc.ABC):
     @abc.abstractmethod
     def at(self, places: np.ndarray) -> np.ndarray:
         """The exact scores at some places of the flat matrix."""
+
+    def about(self, places: np.ndarray) -> np.ndarray:
+        """The scores there, no nearer to the true ones than those in tiles."""
+        return self.at(places)
 
     @abc.abstractmethod
     def exactly(self) -> None:
@@ -119,26 +123,24 @@ def _look_at_all(tensors: Sequence[TiledScores], low: float, high: float) -> lis
     looks = iter(parallel.each(lambda job: _look_at(*job, high), jobs, work))
     found = []
     for one, own in zip(tensors, parts, strict=True):
-        above, places, scores = zip(*(next(looks) for _ in own), strict=True) if own else ((),) * 3
-        found.append(_Found(sum(above), _joined(places, int), _joined(scores), one.unit))
+        places, scores = zip(*(next(looks) for _ in own), strict=True) if own else ((), ())
+        places = _joined(places, int)
+        found.append(_Found(one.survivors.count - len(places), places, _joined(scores), one.unit))
     return found
 
 
-def _look_at(tensor: TiledScores, part: slice, high: float) -> tuple[int, np.ndarray, np.ndarray]:
-    """One pass over the scores of some rows of a weight; returns what a `_Found` holds."""
-    mask, above, places, scores = tensor.survivors.mask, 0, [], []
-    buffers: tuple[np.ndarray, ...] = ()
+def _look_at(tensor: TiledScores, part: slice, high: float) -> tuple[np.ndarray, np.ndarray]:
+    """Of some rows of a weight, what does not reach `high`: places and scores of a `_Found`."""
+    mask, places, scores, buffer = tensor.survivors.mask, [], [], None
     for rows, tile in tensor.tiles(part):
-        if not buffers:  # new memory for each tile would cost more than what is done in it
-            buffers = np.empty(tile.shape, bool), np.empty(tile.shape, bool)
-        reaches, chosen = (buffer[: len(tile)] for buffer in buffers)
-        np.greater_equal(tile, _bound(high / tensor.unit, tile.dtype), out=reaches)
-        above += np.count_nonzero(reaches)
-        some = np.flatnonzero(np.greater(mask[rows], reaches, out=chosen))
-        scores.append(tile.reshape(-1)[some])
+        if buffer is None:  # new memory for each tile would cost more than what is done in it
+            buffer = np.empty(tile.shape, bool)
+        chosen = np.less(tile, _bound(high / tensor.unit, tile.dtype), out=buffer[: len(tile)])
+        some = np.flatnonzero(np.logical_and(chosen, mask[rows], out=chosen))
+        scores.append(tile.reshape(-1).take(some))
         some += rows.start * tile.shape[1]
         places.append(some)
-    return above, _joined(places, int), _joined(scores)
+    return _joined(places, int), _joined(scores)
 
 
 def _bound(high: float, dtype: np.dtype) -> np.floating:
@@ -199,7 +201,7 @@ def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[floa
             continue
         wanted = max(64, _SAMPLES * survivors.count // left) * survivors.mask.size
         places = generator.integers(survivors.mask.size, size=wanted // survivors.count)
-        found = one.at(places[survivors.mask.reshape(-1)[places]])
+        found = one.about(places[survivors.mask.reshape(-1)[places]])
         scores.append(found)
         stands_for.append(np.full(found.size, survivors.count / max(found.size, 1)))
     scores, stands_for = np.concatenate(scores), np.concatenate(stands_for)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from tf_synflow import parallel
+from tf_synflow.flow.windows import Windows
 
 # The matrix is looked through for dead rows and columns when this share of its weights has gone
 # since the last look, and made anew when at least this share of it is dead.
@@ -48,6 +49,7 @@ class Survivors:
             self.values *= self.mask
         self._rows: np.ndarray | None = None
         self._columns: np.ndarray | None = None
+        self._live_channels: dict[int, tuple[np.ndarray, np.ndarray | None]] = {}
         self.count = self._counted = int(np.count_nonzero(self.mask))
         self._compact()
 
@@ -56,9 +58,26 @@ class Survivors:
         """How many weights the kernel had."""
         return int(np.prod(self.shape))
 
-    def inputs(self, rows: np.ndarray) -> np.ndarray:
-        """The live ones among the inputs, the last axis of an array."""
-        return rows if self._rows is None else rows[:, self._rows]
+    def inputs(self, rows: np.ndarray, windows: Windows | None = None) -> np.ndarray:
+        """The live inputs: of rows (n, inputs), or of the patches under windows over a map."""
+        if windows is None:
+            return _taken(rows, self._rows)
+        if self._rows is None:
+            return windows.patches(rows)
+        channels, places = self._channels(rows.shape[1])
+        return _taken(windows.patches(_taken(rows, channels)), places)
+
+    def all_inputs(
+        self, live: np.ndarray, windows: Windows | None = None, channels: int = 0
+    ) -> np.ndarray:
+        """The transpose of `inputs`: zero at a dead input, patches summed back to their map."""
+        if windows is None:
+            return _scattered(live, self._rows, int(np.prod(self.shape[:-1])))
+        if self._rows is None:
+            return windows.spread(live)
+        own, places = self._channels(channels)
+        patches = _scattered(live, places, windows.index.shape[1] * len(own))
+        return _scattered(windows.spread(patches), own, channels)
 
     def row_numbers(self, live: np.ndarray) -> np.ndarray:
         """Which rows of the whole matrix some live rows are."""
@@ -66,11 +85,11 @@ class Survivors:
 
     def outputs(self, rows: np.ndarray) -> np.ndarray:
         """The live ones among the outputs, the last axis of an array."""
-        return rows if self._columns is None else rows[:, self._columns]
+        return _taken(rows, self._columns)
 
-    def times(self, rows: np.ndarray) -> np.ndarray:
-        """Rows, of shape (n, inputs), times the matrix, in the dtype of the rows."""
-        rows = self.inputs(rows)
+    def times(self, rows: np.ndarray, windows: Windows | None = None) -> np.ndarray:
+        """Rows (n, inputs), or patches under windows, times the matrix, in the dtype of rows."""
+        rows = self.inputs(rows, windows)
         product = np.zeros((len(rows), self.values.shape[1]), rows.dtype)
 
         def compute(part: slice) -> None:
@@ -80,8 +99,10 @@ class Survivors:
         parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
         return self._all_outputs(product)
 
-    def times_transposed(self, rows: np.ndarray) -> np.ndarray:
-        """Rows, of shape (n, outputs), times the matrix with its axes exchanged."""
+    def times_transposed(
+        self, rows: np.ndarray, windows: Windows | None = None, channels: int = 0
+    ) -> np.ndarray:
+        """Rows (n, outputs) times the matrix with its axes exchanged, as `all_inputs` has them."""
         rows = self.outputs(rows)
         product = np.empty((len(rows), len(self.values)), rows.dtype)
 
@@ -90,7 +111,7 @@ class Survivors:
                 np.matmul(rows, values.T, out=product[:, some])
 
         parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
-        return self._all_inputs(product)
+        return self.all_inputs(product, windows, channels)
 
     def _blocks(
         self, rows: slice, columns: slice, dtype: np.dtype
@@ -123,7 +144,7 @@ class Survivors:
 
     def spread(self, live: np.ndarray) -> np.ndarray:
         """An array over the live rows and columns, as one of the kernel's shape, zero elsewhere."""
-        return self._all_inputs(self._all_outputs(live).T).T.reshape(self.shape)
+        return self.all_inputs(self._all_outputs(live).T).T.reshape(self.shape)
 
     def remove(self, places: np.ndarray) -> None:
         """Removes weights that are left, given where they are in the flat matrix of `values`."""
@@ -140,12 +161,25 @@ class Survivors:
             return
         self.values = _crossed(self.values, rows, columns)
         self.mask = _crossed(self.mask, rows, columns)
+        self._live_channels.clear()
         self._rows = rows if self._rows is None else self._rows[rows]
         self._columns = columns if self._columns is None else self._columns[columns]
 
-    def _all_inputs(self, live: np.ndarray) -> np.ndarray:
-        size = int(np.prod(self.shape[:-1]))
-        return _scattered(live, self._rows, size)
+    def _channels(self, number: int) -> tuple[np.ndarray, np.ndarray | None]:
+        """Channels with a live input, and which of all their inputs are live; None for all.
+
+        Inputs are the places of a window, each with all channels; most are dead because their
+        channel is, and patches of few channels are soon made.
+        """
+        if number not in self._live_channels:
+            place, channel = np.divmod(self._rows, number)
+            is_live = np.zeros(number, bool)
+            is_live[channel] = True
+            channels = np.flatnonzero(is_live)
+            inputs = place * len(channels) + (np.cumsum(is_live) - 1)[channel]
+            all_live = len(inputs) == np.prod(self.shape[:-1]) // number * len(channels)
+            self._live_channels[number] = channels, None if all_live else inputs
+        return self._live_channels[number]
 
     def _all_outputs(self, live: np.ndarray) -> np.ndarray:
         return _scattered(live, self._columns, self.shape[-1] if self.shape else 1)
@@ -159,6 +193,10 @@ def _crossed(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.nd
         # Places are in range, and "clip" does without a copy of what is taken.
         np.take(matrix[rows[some]], columns, axis=1, out=crossed[some], mode="clip")
     return crossed
+
+
+def _taken(rows: np.ndarray, index: np.ndarray | None) -> np.ndarray:
+    return rows if index is None else np.take(rows, index, axis=1)
 
 
 def _scattered(live: np.ndarray, index: np.ndarray | None, size: int) -> np.ndarray:

@@ -46,20 +46,23 @@ class Factors(TiledScores):
         self._near: tuple[np.ndarray, np.ndarray] | None = None
         self.unit, self.error = 1.0, 0.0
         factors = [array for rows, _, signals in products for array in (rows, signals)]
-        self._finite = all(np.isfinite(array.sum()) for array in (*factors, *gradients))
+        ranges = [(f.min(initial=0), f.max(initial=0)) for f in (*factors, *gradients)]
+        self._finite = bool(np.isfinite(ranges).all())
         if (
             self._finite
             and factors
             and not gradients
-            and all(f.dtype == np.float64 and f.size and f.min() >= 0 for f in factors)
+            and all(factor.dtype == np.float64 for factor in factors)
+            and all(low >= 0 for low, _ in ranges)
             and survivors.values.dtype == np.float32
         ):
-            self._take_near()
+            highest = [high for _, high in ranges]
+            self._take_near(max(highest[::2]), max(highest[1::2]))
 
-    def _take_near(self) -> None:
-        """The factors in float32, the largest of each near one."""
-        largest = max(rows.max() for rows, _ in self._rows), self._signals.max(initial=0)
-        inputs, signals = (int(np.frexp(number)[1]) for number in largest)
+    def _take_near(self, input: float, signal: float) -> None:
+        """The factors in float32, the largest of each, which are given, near one."""
+        # Those below 2^-1000 are near what float64 holds at all, and stay small.
+        inputs, signals = (max(int(np.frexp(number)[1]), -1000) for number in (input, signal))
         self._near = (
             self._inputs_of([(_scaled(rows, -inputs), windows) for rows, windows in self._rows]),
             _scaled(self._signals, -signals),
@@ -69,8 +72,7 @@ class Factors(TiledScores):
 
     def _inputs_of(self, products: Sequence[tuple[np.ndarray, Windows | None]]) -> np.ndarray:
         """The live inputs of all products, of shape (n, live rows of the matrix)."""
-        patches = (rows if own is None else own.patches(rows) for rows, own in products)
-        return _joined([self.survivors.inputs(rows) for rows in patches])
+        return _joined([self.survivors.inputs(*product) for product in products])
 
     @functools.cached_property
     def _inputs(self) -> np.ndarray | None:
@@ -107,17 +109,37 @@ class Factors(TiledScores):
 
     @_UNCHECKED
     def at(self, places: np.ndarray) -> np.ndarray:
+        positions = 0 if self._signals is None else len(self._signals)
+        if len(places) * positions > _TILE and len(places) > 1:
+            halves = np.array_split(places, 2)
+            return np.concatenate([self.at(half) for half in halves])
+        if not places.size:
+            return np.empty(0, self._dtype)
         rows, columns = np.divmod(places, self.survivors.values.shape[1])
         gradient = np.zeros(len(places), self._dtype)
-        numbers, position = self.survivors.row_numbers(rows), 0
+        numbers, start = self.survivors.row_numbers(rows), 0
         for own, windows in self._rows:
-            taken = own[:, numbers] if windows is None else windows.patches_at(own, numbers)
-            for inputs in taken:
-                gradient += inputs * self._signals[position, columns]
-                position += 1
+            inputs = own[:, numbers] if windows is None else windows.patches_at(own, numbers)
+            for product in inputs * self._signals[start : start + len(inputs), columns]:
+                gradient += product  # one by one, so that equal products have equal sums
+            start += len(inputs)
         if self._gradient is not None:
             gradient += self._gradient[rows, columns]
         return gradient * self.survivors.values[rows, columns]
+
+    @_UNCHECKED
+    def about(self, places: np.ndarray) -> np.ndarray:
+        if self._near is None:
+            return self.at(places)
+        rows, columns = np.divmod(places, self.survivors.values.shape[1])
+        inputs, signals = self._near
+        gradient = np.zeros(len(places), np.float32)
+        step = max(1, _TILE // max(len(places), 1))
+        for start in range(0, len(inputs), step):
+            some = slice(start, start + step)
+            own = inputs[some].take(rows, 1), signals[some].take(columns, 1)
+            gradient += np.einsum("pn,pn->n", *own)
+        return self.unit * (gradient * self.survivors.values[rows, columns]).astype(np.float64)
 
     def all(self) -> np.ndarray:
         """All scores, in the weight's shape, exactly."""
@@ -154,7 +176,7 @@ def _outer(inputs: np.ndarray, signals: np.ndarray, out: np.ndarray) -> None:
 
 
 def _scaled(array: np.ndarray, exponent: int) -> np.ndarray:
-    return np.ldexp(array, exponent).astype(np.float32)
+    return (array * np.ldexp(1.0, exponent)).astype(np.float32)
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray | None:

@@ -93,6 +93,7 @@ class SynapticFlow:
         tensors = []
         for name, survivors in self._survivors.items():
             rows, signals, gradients = found[name]
+            rows, signals = map(_flat, rows), map(_flat, signals)
             products = [*zip(rows, self._windows[name], signals, strict=True)]
             tensors.append(Factors(name, survivors, products, gradients))
         return tensors, float(log2_scale)
@@ -147,3 +148,7 @@ class SynapticFlow:
             tf.TensorSpec([], dtype),
             {name: tf.TensorSpec(value.shape, dtype) for name, value in self._fixed.items()},
         )
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1, array.shape[-1])

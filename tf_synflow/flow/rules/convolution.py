@@ -17,7 +17,8 @@ from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 from tf_synflow.flow.windows import Windows
 
-# From a feature map (positions, channels) and windows over it to (windows, filters).
+# From a feature map (*sizes, channels) and windows over it to (windows, filters), as they lie along
+# the axes or in a row.
 Product = Callable[[tf.Tensor, Windows], tf.Tensor]
 
 # Patches of more values are not made; 2^25 of them are 256 MB.
@@ -121,8 +122,9 @@ def slide(x: FlowTensor, product: Product, windows: Sequence[tuple[Any, Any]]) -
     over = Windows([examples, *axes], x.value.shape[:-1])
 
     def op(value: tf.Tensor) -> tf.Tensor:
-        output = product(tf.reshape(value, [-1, value.shape[-1]]), over)
-        return tf.reshape(output, [*over.shape, output.shape[-1]])
+        output = product(value, over)
+        shape = [*over.shape, output.shape[-1]]
+        return output if output.shape.as_list() == shape else tf.reshape(output, shape)
 
     behind = (None, *classes, None)
     return x.through(op, behind if any(one is not None for one in behind) else ())

@@ -13,11 +13,7 @@ from tf_synflow.flow.theta import Theta
 @flow_rule("Dense")
 @by_class
 def dense(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
-    def op(value: tf.Tensor) -> tf.Tensor:
-        *positions, inputs = value.shape
-        return tf.reshape(theta.product(tf.reshape(value, [-1, inputs])), [*positions, layer.units])
-
-    x = x.full([-1]).linear(op).plus(theta.bias)
+    x = x.full([-1]).linear(theta.product).plus(theta.bias)
     return activation(layer.activation, theta, x)
 
 
