@@ -26,12 +26,12 @@ from typing import Any
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-import zstandard
 from absl import app, flags
 from vgg16 import vgg16
 
 import tf_synflow
 from tf_synflow import compat
+from tf_synflow.tflite.downloads import zstd_bytes
 from tf_synflow.train import models
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -120,7 +120,7 @@ def rows_of(model: str, folder: pathlib.Path) -> list[dict[str, Any]]:
                 "model": model,
                 "what": what,
                 "bytes": path.stat().st_size,
-                "zstd": len(zstandard.compress(path.read_bytes(), 19)),
+                "zstd": zstd_bytes(path.read_bytes()),
                 "latency_ms": f"{one.latency_ms:.4g}",
                 "low_ms": f"{one.latency_low_ms:.4g}",
                 "high_ms": f"{one.latency_high_ms:.4g}",

@@ -29,7 +29,7 @@ class DeploymentReport:
       target: one of "cpu-x86", "cpu-arm", "wasm", "microcontroller".
       file_bytes: size of the file.
       zlib_bytes: after zlib at level 9.
-      zstd_bytes: after zstd at level 19.
+      zstd_bytes: after zstd at level 17.
       floor_bytes: the entropy floor of its constants: `floor_bits` summed up, in bytes.
       tensors: every constant, in the file's order, those that share a buffer once.
       ops: a verdict on every op that holds weights, in the order they run in.
