@@ -125,3 +125,22 @@ def test_a_number_format_for_the_file():
 def test_contradictions(arguments, message):
     with pytest.raises(errors.QuantityError, match=message):
         tf_synflow.prune_at_init(mlp(tf_keras), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"quantise": "float16"}, errors.UnknownNameError, "'quantise'.*mean quantize"),
+        ({"path": "m.tflite"}, errors.UnknownNameError, "export option.*'path'"),
+        ({"quantize": "float61"}, errors.UnknownNameError, "'float61'.*mean float16"),
+        ({"target": "wasn"}, errors.UnknownNameError, "'wasn'.*mean wasm"),
+        ("float16", errors.QuantityError, "export_options: received 'float16'; expected"),
+    ],
+)
+@pytest.mark.parametrize("unit", ["bytes", "latency_ms"])
+def test_options_that_export_does_not_know(options, error, message, unit, monkeypatch):
+    monkeypatch.setattr(tf_synflow.api, "compute_masks", None)  # found before anything is scored
+    with pytest.raises(error, match=message):
+        tf_synflow.prune_at_init(
+            mlp(tf_keras), **{f"target_{unit}": 5000}, export_options=options, verbose=False
+        )

@@ -77,6 +77,9 @@ def test_bad_arguments(files, arguments, error, message):
 
 
 def test_bad_files(tmp_path):
+    for none in (None, [None]):
+        with pytest.raises(errors.OutputError, match="received .*None.*expected the name"):
+            tf_synflow.benchmark(none)
     with pytest.raises(errors.OutputError, match="is no file"):
         tf_synflow.benchmark(tmp_path / "nowhere.tflite")
     with pytest.raises(errors.QuantityError, match="paths is empty"):

@@ -152,6 +152,8 @@ def test_bad_arguments(folder, measured, tmp_path):
     path = folder / "mlp_dense.tflite"
     with pytest.raises(errors.UnknownNameError, match="target"):
         tf_synflow.deployment_report(path, target="gpu")
+    with pytest.raises(errors.OutputError, match="received None; expected the name"):
+        tf_synflow.deployment_report(None)
     with pytest.raises(errors.OutputError, match="could not be read"):
         tf_synflow.deployment_report(folder / "nowhere.tflite")
     with pytest.raises(errors.OutputError, match="could not be read"):

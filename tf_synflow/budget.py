@@ -1,6 +1,7 @@
 """Budgets in real units: the lowest compression whose model meets one."""
 
 import dataclasses
+import inspect
 import math
 import numbers
 import tempfile
@@ -147,8 +148,33 @@ def amount_of(unit: str, options: Mapping[str, Any]) -> Callable[[Any], float]:
     Args:
       unit: `"bytes"`, `"flops"` or `"latency_ms"`.
       options: of `export_tflite`, for what is measured of the file.
+
+    Raises:
+      QuantityError: options that are no mapping, or beside FLOPs.
+      UnknownNameError: `export_tflite` knows no such option, or value of it.
+      ExportError: a number format that its target does not run.
     """
+    _check_options(options)
     return {"bytes": _bytes, "flops": _flops, "latency_ms": _latency_ms}[unit](dict(options))
+
+
+def _check_options(options: Any) -> None:
+    """Finds what is misspelt before the minutes of a search."""
+    from tf_synflow import export
+    from tf_synflow.export import arguments
+
+    if not isinstance(options, Mapping):
+        raise errors.QuantityError(
+            f"export_options: received {options!r}; expected arguments of export_tflite by name, "
+            '{"quantize": "float16"}.'
+        )
+    known = inspect.signature(export.export_tflite).parameters.keys() - {"model", "path"}
+    for name in options:
+        if name not in known:
+            raise errors.UnknownNameError("export option", name, known)
+    arguments.check_names(
+        options.get("sparse", "auto"), options.get("quantize"), options.get("target", "cpu-x86")
+    )
 
 
 def _flops(options: dict) -> Callable[[Any], float]:

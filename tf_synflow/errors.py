@@ -4,6 +4,7 @@ Every error derives from `TfSynflowError`, and from the built-in exception that 
 never heard of this package would catch (`ValueError`, `TypeError`, `OSError`, ...).
 """
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -19,8 +20,11 @@ class UnknownNameError(TfSynflowError, ValueError):
     """A name (scorer, scope, schedule, model, data set, ...) that is not registered."""
 
     def __init__(self, kind: str, received: object, known: Iterable[str]):
+        known = sorted(known)
+        close = difflib.get_close_matches(str(received), known, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
         super().__init__(
-            f"Unknown {kind}: received {received!r}; expected one of {', '.join(sorted(known))}."
+            f"Unknown {kind}: received {received!r}; expected one of {', '.join(known)}.{hint}"
         )
 
 

@@ -250,8 +250,13 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def _checked_paths(paths: Any) -> list[str]:
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    listed = list(dict.fromkeys(os.fspath(path) for path in listed))
+    try:
+        listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        listed = list(dict.fromkeys(os.fspath(path) for path in listed))
+    except TypeError as error:
+        raise errors.OutputError(
+            f"paths: received {paths!r}; expected the name of a .tflite file, or a list of names."
+        ) from error
     if not listed:
         raise errors.QuantityError("paths is empty; expected at least one .tflite file.")
     for path in listed:

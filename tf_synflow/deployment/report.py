@@ -252,6 +252,8 @@ def deployment_report(
 
 
 def _read(path: str | os.PathLike) -> bytes:
+    if not isinstance(path, str | os.PathLike):
+        raise errors.OutputError(f"path: received {path!r}; expected the name of a .tflite file.")
     try:
         return pathlib.Path(path).read_bytes()
     except OSError as error:

@@ -61,6 +61,10 @@ def representative(signature: Signature, quantize: Quantize, data: Any) -> sampl
 
 def checked_path(path: str | os.PathLike) -> pathlib.Path:
     """The path, if a file can be written there."""
+    if not isinstance(path, str | os.PathLike):
+        raise errors.OutputError(
+            f"path: received {path!r}; expected the name of a file to write, 'model.tflite'."
+        )
     path = pathlib.Path(path)
     if path.is_dir():
         raise errors.OutputError(f"{path} is a folder; expected a file to write.")

@@ -10,7 +10,7 @@ from tf_synflow import compat, errors, files, progress
 from tf_synflow.export import arguments
 from tf_synflow.export import samples as sample_data
 from tf_synflow.export.convert import Quantize, convert
-from tf_synflow.export.emitted import float_ops, read_tensors
+from tf_synflow.export.emitted import check_outputs, float_ops, read_tensors
 from tf_synflow.export.encode import encode
 from tf_synflow.export.encodings import Encoding, best
 from tf_synflow.export.prepare import prepared
@@ -112,6 +112,7 @@ def export_tflite(
             quantize=quantize,
             representative=known,
         )
+        check_outputs(dense, reference.name)
         steps.update()
         if found_batch == 1 and signature.inputs[0].shape[0] is None and batch_size == "auto":
             notes.append("batch size fixed at 1: the converter cannot leave it free here")
