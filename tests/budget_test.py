@@ -49,6 +49,16 @@ def test_search_stays_where_something_flows():
         budget.search("bytes", 3000, amount, 1e5)
 
 
+def test_a_search_shows_its_trials(capfd):
+    def amount(compression):
+        return 1e6 / compression
+
+    budget.search("bytes", 4000, amount, 1e5, verbose=True)
+    assert "searching 4,000 bytes" in capfd.readouterr().err
+    budget.search("bytes", 4000, amount, 1e5, verbose=False)
+    assert not capfd.readouterr().err
+
+
 def test_a_limit_may_be_numpys():
     found = budget.search("bytes", np.int64(4000), lambda compression: 1e6 / compression, 1e5)
     assert found.compression == pytest.approx(250, rel=0.03)

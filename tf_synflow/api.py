@@ -300,7 +300,7 @@ def _within_budget(
         return amount
 
     highest = Network(model, arguments["prunable"], arguments["input_shape"]).maximal_compression
-    found = budget.search(unit, limit, amount_at, highest)
+    found = budget.search(unit, limit, amount_at, highest, arguments["verbose"])
     if arguments["verbose"]:
         print(found)
     return Masks(meets[0], {**meets[0].info, "budget": dataclasses.asdict(found)})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_synflow import errors
+from tf_synflow import errors, progress
 
 # Of the exported file, of one inference, of one inference.
 UNITS = {"bytes": "bytes", "flops": "FLOPs", "latency_ms": "ms"}
@@ -42,7 +42,13 @@ class Found:
         )
 
 
-def search(unit: str, limit: float, amount_at: Callable[[float], float], highest: float) -> Found:
+def search(
+    unit: str,
+    limit: float,
+    amount_at: Callable[[float], float],
+    highest: float,
+    verbose: bool | str = False,
+) -> Found:
     """Finds the lowest compression at which an amount is within a limit.
 
     The amount is taken to fall with the compression. Trials narrow a bracket by a power law
@@ -53,6 +59,7 @@ def search(unit: str, limit: float, amount_at: Callable[[float], float], highest
       limit: above 0.
       amount_at: measures it at a compression; may raise `LayerCollapseError`.
       highest: compression that is tried at most.
+      verbose: True, False or `"auto"`: a progress bar on what takes over two seconds.
 
     Raises:
       QuantityError: a limit that is no positive number.
@@ -74,18 +81,23 @@ def search(unit: str, limit: float, amount_at: Callable[[float], float], highest
         except errors.LayerCollapseError:
             amount = math.nan
         tried.append((compression, amount))
+        steps.set_postfix_str(f"{amount:,.4g} {UNITS[unit]} at {compression:.4g}×", refresh=False)
+        steps.update()
         return amount
 
-    above, below = _bracket(trial, limit, highest)
-    while below is not None and len(tried) < _MOST:
-        if below[1] >= (1 - CLOSE) * limit or below[0] <= (1 + CLOSE) * above[0]:
-            break
-        compression = _between(above, below, limit)
-        amount = trial(compression)
-        if amount <= limit:
-            below = compression, amount
-        else:
-            above = compression, amount
+    with progress.bar(
+        desc=f"searching {limit:,.6g} {UNITS[unit]}", unit="trial", verbose=verbose, leave=False
+    ) as steps:
+        above, below = _bracket(trial, limit, highest)
+        while below is not None and len(tried) < _MOST:
+            if below[1] >= (1 - CLOSE) * limit or below[0] <= (1 + CLOSE) * above[0]:
+                break
+            compression = _between(above, below, limit)
+            amount = trial(compression)
+            if amount <= limit:
+                below = compression, amount
+            else:
+                above = compression, amount
     if below is None:
         nearest = min((a, c) for c, a in tried if not math.isnan(a))
         raise errors.BudgetError(
