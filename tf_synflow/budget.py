@@ -184,9 +184,8 @@ def _check_options(options: Any) -> None:
     for name in options:
         if name not in known:
             raise errors.UnknownNameError("export option", name, known)
-    arguments.check_names(
-        options.get("sparse", "auto"), options.get("quantize"), options.get("target", "cpu-x86")
-    )
+    names = {"sparse": "auto", "quantize": None, "target": "cpu-x86", "shrink": True}
+    arguments.check_names(**{name: options.get(name, default) for name, default in names.items()})
 
 
 def _flops(options: dict) -> Callable[[Any], float]:

@@ -21,10 +21,10 @@ class UnknownNameError(TfSynflowError, ValueError):
 
     def __init__(self, kind: str, received: object, known: Iterable[str]):
         known = sorted(known)
-        close = difflib.get_close_matches(str(received), known, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        close = _closest(str(received), known)
         super().__init__(
-            f"Unknown {kind}: received {received!r}; expected one of {', '.join(known)}.{hint}"
+            f"Unknown {kind}: received {received!r}; expected one of {', '.join(known)}."
+            + (f" Did you mean {close}?" if close else "")
         )
 
 
@@ -86,6 +86,15 @@ class BudgetError(TfSynflowError, ValueError):
 
 class ExportError(TfSynflowError, RuntimeError):
     """An exported file that does not compute what the Keras model computes."""
+
+
+def _closest(received: str, known: list[str]) -> str | None:
+    """The name that was meant, by all appearance: `cpu-arm` for `arm`, `int8` for `INT8`."""
+    names = {name.lower(): name for name in known}
+    received = received.lower()
+    within = [name for name in names if received and received in name]
+    close = within or difflib.get_close_matches(received, names, n=1)
+    return names[close[0]] if len(close) == 1 else None
 
 
 def first_line(error: BaseException) -> str:

@@ -125,10 +125,10 @@ class DeploymentReport:
         from tf_synflow.deployment.page import page
 
         kinds = {".json": lambda: json.dumps(self.to_dict(), indent=2), ".html": lambda: page(self)}
-        suffix = pathlib.Path(path).suffix
+        suffix = pathlib.Path(path).suffix if isinstance(path, str | os.PathLike) else None
         if suffix not in kinds:
             raise errors.OutputError(
-                f"{os.fspath(path)!r} has suffix {suffix!r}; expected .json or .html."
+                f"path: received {path!r}; expected .json or .html as the suffix of the file."
             )
         with files.whole(path) as temporary:
             temporary.write_text(kinds[suffix]() + "\n", encoding="utf-8")

@@ -97,7 +97,8 @@ def export_tflite(
       >>> tf_synflow.export_tflite(
       ...     pruned, "int8.tflite", quantize="int8", representative_data=x_train[:500])
     """
-    arguments.check_names(sparse, quantize, target)
+    arguments.check_names(sparse, quantize, target, shrink)
+    arguments.check_seed(seed)
     path = arguments.checked_path(path)
     tolerance = arguments.checked_tolerance(tolerance, quantize)
     with progress.bar(
