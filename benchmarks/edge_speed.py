@@ -7,7 +7,7 @@
 
 - `vgg16_*` (32x32, by initializer): SynFlow at 100x and 1000x, dead channels removed
   (`shrink=True`), float32 and int8, against the dense float32 file; at 100x also over whole
-  channels, as many weights kept, which thins the early layers too, and there is the time;
+  channels, as many weights kept;
 - `mlp` (784-2048-2048-2048-10): SynFlow over blocks of 1x4 at 90 % and 95 % zeros, which
   ai-edge-litert computes with a sparse kernel;
 - `mobilenet_v1` (224x224, shaped for XNNPACK): SynFlow on the 1x1 convolutions, 90 % zeros, for

@@ -61,7 +61,7 @@ def main() -> None:
     parser.add_argument(
         "--structures",
         nargs="+",
-        default=["weights", "channel"],
+        default=["weights"],
         help="what SynFlow removes at the same compression: 'weights' one by one, or a structure",
     )
     parser.add_argument(
