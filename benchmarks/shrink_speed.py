@@ -2,6 +2,7 @@
 
     python benchmarks/shrink_speed.py
     python benchmarks/shrink_speed.py --compressions 10 100 1000 --keras keras --batch 32
+    python benchmarks/shrink_speed.py --structures weights channel
 
 The models take turns step by step, so that whatever else the machine does meets all alike; read
 the ratios of the medians. On a busy machine the time of the processor is the steadier one. A step
@@ -9,6 +10,7 @@ is one `train_on_batch` of SGD with momentum on random images.
 """
 
 import argparse
+import itertools
 import statistics
 import time
 from typing import Any
@@ -57,6 +59,12 @@ def main() -> None:
     parser.add_argument("--keras", choices=("tf_keras", "keras"), default="tf_keras")
     parser.add_argument("--compressions", nargs="+", type=float, default=[100.0])
     parser.add_argument(
+        "--structures",
+        nargs="+",
+        default=["weights"],
+        help="what SynFlow removes at the same compression: 'weights' one by one, or a structure",
+    )
+    parser.add_argument(
         "--multiples", nargs="+", type=int, default=[1, 16], help="widths: multiples of these"
     )
     parser.add_argument(
@@ -92,28 +100,32 @@ def main() -> None:
     count = dense.count_params()
     steps = {"dense": step_of(keras, dense, images, labels, arguments.jit)}
     rows = [("dense", count, 0.0)]
-    for compression in arguments.compressions:
+    for compression, of in itertools.product(arguments.compressions, arguments.structures):
         pruned = tf_synflow.prune_at_init(
-            vgg16(keras, arguments.initializer), compression, verbose=False
+            vgg16(keras, arguments.initializer),
+            compression,
+            structure=None if of == "weights" else of,
+            verbose=False,
         )
-        name = f"{compression:g}x masked"
+        what = f"{compression:g}x" if of == "weights" else f"{compression:g}x {of}"
+        name = f"{what} masked"
         steps[name] = step_of(keras, pruned, images, labels, arguments.jit)
         rows.append((name, count, 0.0))
         for multiple in arguments.multiples:
             small = tf_synflow.shrink(pruned, multiple_of=multiple, verbose=False)
-            name = f"{compression:g}x shrunk, {multiple}"
+            name = f"{what} shrunk, {multiple}"
             after = tf_synflow.shrink_report(pruned, small).weights_after
             rows.append((name, after, _difference(pruned, small, images)))
             steps[name] = step_of(keras, small, images, labels, arguments.jit)
     seconds = medians(steps, arguments.repeats)
     print(
-        f"{'model':20} {'weights':>12} {'ms a step':>10} {'dense / it':>11} "
+        f"{'model':24} {'weights':>12} {'ms a step':>10} {'dense / it':>11} "
         f"{'ms processor':>13} {'dense / it':>11} {'output differs':>15}"
     )
     for name, weights, difference in rows:
         clock, processor = seconds[name]
         print(
-            f"{name:20} {weights:12,} {clock * 1e3:10.1f} {seconds['dense'][0] / clock:11.2f} "
+            f"{name:24} {weights:12,} {clock * 1e3:10.1f} {seconds['dense'][0] / clock:11.2f} "
             f"{processor * 1e3:13.1f} {seconds['dense'][1] / processor:11.2f} {difference:15.1e}"
         )
 

@@ -49,6 +49,16 @@ def test_search_stays_where_something_flows():
         budget.search("bytes", 3000, amount, 1e5)
 
 
+def test_a_search_shows_its_trials(capfd):
+    def amount(compression):
+        return 1e6 / compression
+
+    budget.search("bytes", 4000, amount, 1e5, verbose=True)
+    assert "searching 4,000 bytes" in capfd.readouterr().err
+    budget.search("bytes", 4000, amount, 1e5, verbose=False)
+    assert not capfd.readouterr().err
+
+
 def test_a_limit_may_be_numpys():
     found = budget.search("bytes", np.int64(4000), lambda compression: 1e6 / compression, 1e5)
     assert found.compression == pytest.approx(250, rel=0.03)
@@ -125,3 +135,22 @@ def test_a_number_format_for_the_file():
 def test_contradictions(arguments, message):
     with pytest.raises(errors.QuantityError, match=message):
         tf_synflow.prune_at_init(mlp(tf_keras), **arguments)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"quantise": "float16"}, errors.UnknownNameError, "'quantise'.*mean quantize"),
+        ({"path": "m.tflite"}, errors.UnknownNameError, "export option.*'path'"),
+        ({"quantize": "float61"}, errors.UnknownNameError, "'float61'.*mean float16"),
+        ({"target": "wasn"}, errors.UnknownNameError, "'wasn'.*mean wasm"),
+        ("float16", errors.QuantityError, "export_options: received 'float16'; expected"),
+    ],
+)
+@pytest.mark.parametrize("unit", ["bytes", "latency_ms"])
+def test_options_that_export_does_not_know(options, error, message, unit, monkeypatch):
+    monkeypatch.setattr(tf_synflow.api, "compute_masks", None)  # found before anything is scored
+    with pytest.raises(error, match=message):
+        tf_synflow.prune_at_init(
+            mlp(tf_keras), **{f"target_{unit}": 5000}, export_options=options, verbose=False
+        )

@@ -53,8 +53,11 @@ def test_the_compiled_model(files):
 
 
 def test_one_file_and_one_round(files):
-    report = tf_synflow.benchmark(files[0], threads=[1], seconds=0.01, rounds=1, verbose=False)
+    report = tf_synflow.benchmark(
+        files[0], threads=1, seconds=0.01, rounds=1, runtimes="compiled", verbose=False
+    )
     (m,) = report.measurements
+    assert (m.threads, m.runtime) == (1, "compiled")
     assert m.times_faster == 1 and m.latency_low_ms == m.latency_high_ms
 
 
@@ -66,7 +69,11 @@ def test_one_file_and_one_round(files):
         ({"threads": [True]}, errors.QuantityError, "threads holds True"),
         ({"seconds": 0}, errors.QuantityError, "seconds is 0"),
         ({"seconds": math.inf}, errors.QuantityError, "seconds is inf"),
-        ({"rounds": 0}, errors.QuantityError, "rounds 0"),
+        ({"seconds": "1"}, errors.QuantityError, "seconds is '1'"),
+        ({"rounds": 0}, errors.QuantityError, "rounds is 0"),
+        ({"rounds": 2.5}, errors.QuantityError, "rounds is 2.5"),
+        ({"seed": "a"}, errors.QuantityError, "seed is 'a'"),
+        ({"threads": "1"}, errors.QuantityError, "threads holds '1'"),
         ({"runtimes": ["tflite"]}, errors.UnknownNameError, "runtime"),
         ({"runtimes": []}, errors.QuantityError, "runtimes is empty"),
     ],
@@ -77,6 +84,9 @@ def test_bad_arguments(files, arguments, error, message):
 
 
 def test_bad_files(tmp_path):
+    for none in (None, [None]):
+        with pytest.raises(errors.OutputError, match="received .*None.*expected the name"):
+            tf_synflow.benchmark(none)
     with pytest.raises(errors.OutputError, match="is no file"):
         tf_synflow.benchmark(tmp_path / "nowhere.tflite")
     with pytest.raises(errors.QuantityError, match="paths is empty"):

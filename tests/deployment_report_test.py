@@ -152,10 +152,14 @@ def test_bad_arguments(folder, measured, tmp_path):
     path = folder / "mlp_dense.tflite"
     with pytest.raises(errors.UnknownNameError, match="target"):
         tf_synflow.deployment_report(path, target="gpu")
+    with pytest.raises(errors.OutputError, match="received None; expected the name"):
+        tf_synflow.deployment_report(None)
     with pytest.raises(errors.OutputError, match="could not be read"):
         tf_synflow.deployment_report(folder / "nowhere.tflite")
     with pytest.raises(errors.OutputError, match="could not be read"):
         tf_synflow.deployment_report(path, baseline=folder)
+    with pytest.raises(errors.OutputError, match=r"received None; expected \.json or \.html"):
+        measured.save(None)
     with pytest.raises(errors.OutputError, match=r"expected \.json or \.html"):
         measured.save(tmp_path / "report.pdf")
     with pytest.raises(errors.OutputError, match="could not be written"):

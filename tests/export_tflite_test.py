@@ -243,11 +243,25 @@ def test_a_failed_comparison_leaves_the_older_file(k, tmp_path):
     assert os.listdir(tmp_path) == ["model.tflite"]
 
 
+@pytest.mark.parametrize("k", KERASES)
+@pytest.mark.parametrize("beside", [False, True])
+def test_an_output_that_is_the_input_is_refused_with_the_reason(k, beside, tmp_path):
+    inputs = k.Input((8,))
+    same = k.layers.Dropout(0.5)(inputs)
+    model = k.Model(inputs, [same, k.layers.Dense(3)(inputs)] if beside else same)
+    with pytest.raises(errors.ExportError, match="returns an input as it came") as said:
+        export_tflite(model, tmp_path / "model.tflite")
+    assert ("no op at all" in str(said.value)) != beside
+    assert not os.listdir(tmp_path)
+
+
 def test_paths_that_cannot_be_written(tmp_path):
     with pytest.raises(errors.OutputError, match="is a folder"):
         export_tflite(mlp(keras), tmp_path)
     with pytest.raises(errors.OutputError, match="no folder"):
         export_tflite(mlp(keras), tmp_path / "missing" / "model.tflite")
+    with pytest.raises(errors.OutputError, match="received None; expected the name of a file"):
+        export_tflite(mlp(keras), None)
     assert not os.listdir(tmp_path)
 
 
@@ -280,6 +294,9 @@ def test_a_full_temporary_folder(tmp_path, monkeypatch):
         ({"quantize": "int4"}, errors.UnknownNameError),
         ({"quantize": True}, errors.UnknownNameError),
         ({"target": "gpu"}, errors.UnknownNameError),
+        ({"shrink": "no"}, errors.UnknownNameError),
+        ({"seed": "a"}, errors.QuantityError),
+        ({"seed": None}, errors.QuantityError),
         ({"tolerance": -1.0}, errors.QuantityError),
         ({"tolerance": float("nan")}, errors.QuantityError),
         ({"tolerance": "1e-3"}, errors.QuantityError),

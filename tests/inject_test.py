@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
-from small_models import images, masked_and_not_zero, mlp, randomise, residual, state, zoo
+from small_models import (
+    KERASES,
+    images,
+    masked_and_not_zero,
+    mlp,
+    randomise,
+    residual,
+    state,
+    zoo,
+)
 
 import tf_synflow
 from tf_synflow import Masks, compat, errors
@@ -74,6 +83,14 @@ def test_masks_come_back(pruned, masks):
     assert back.info["schedule"] == masks.info["schedule"]
     again = tf_synflow.apply_masks(tf_synflow.strip_pruning(pruned), back)
     assert tf_synflow.masks_of(again) == masks
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_masks_that_came_back_can_be_saved(k, tmp_path):
+    back = tf_synflow.masks_of(tf_synflow.prune_at_init(mlp(k), 4))
+    back.save(tmp_path / "masks.npz")
+    loaded = Masks.load(tmp_path / "masks.npz")
+    assert loaded == back and loaded.info == back.info
 
 
 def test_masks_of_a_plain_model(model):

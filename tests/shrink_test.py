@@ -257,6 +257,25 @@ def test_the_report_is_printed_and_ready_for_json(capfd):
     assert "times fewer" in str(report)
 
 
+@pytest.mark.parametrize("k", small_models.KERASES)
+@pytest.mark.parametrize("use_bias", [False, True])
+def test_the_units_of_a_depthwise_convolution_are_channels(k, use_bias):
+    layers = k.layers
+    model = k.Sequential(
+        [
+            k.Input((8, 8, 3)),
+            layers.Conv2D(6, 1, use_bias=False, name="into"),
+            layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=use_bias, name="each"),
+            layers.Conv2D(4, 1, use_bias=False, name="out_of"),
+        ]
+    )
+    masks = {"into/kernel": np.ones((1, 1, 3, 6), bool)}
+    masks["into/kernel"][..., :2] = False
+    before, after = _shrunk(model, masks)
+    rows = {row.name: row for row in tf_synflow.shrink_report(before, after).rows}
+    assert (rows["each"].units_before, rows["each"].units_after) == (12, 8)
+
+
 def test_a_layer_of_the_users_own_keeps_its_units():
     @keras.saving.register_keras_serializable("shrink_test")
     class Reversed(keras.layers.Layer):

@@ -10,9 +10,11 @@ from small_models import KERASES, mlp, randomise, residual
 
 import tf_synflow
 from tf_synflow import errors, quantities
+from tf_synflow.masks import acceleration
 from tf_synflow.masks import structure as structures
 from tf_synflow.masks.select import select
 from tf_synflow.masks.structure import Blocks, Channels, MOfN
+from tf_synflow.targets import TARGETS
 
 each_keras = pytest.mark.parametrize("k", KERASES)
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 7))
@@ -173,6 +175,46 @@ def test_a_target_prunes_what_it_accelerates(k):
     assert set(board.info["structure"].values()) == {"channel"}
     some = tf_synflow.prune_at_init(model, 4, target="wasm", prunable="p2/*", verbose=False)
     assert set(tf_synflow.masks_of(some)) == {"p2/kernel"}
+
+
+def stem_of(k, **arguments):
+    layers = k.layers
+    inputs = k.Input((9, 9, 3))
+    x = layers.ZeroPadding2D(1)(inputs) if arguments.get("padding") == "valid" else inputs
+    x = layers.Conv2D(8, 3, name="stem", **arguments)(x)
+    x = layers.Conv2D(16, 1, name="point")(x)
+    return randomise(k.Model(inputs, layers.GlobalAveragePooling2D()(x)))
+
+
+@each_keras
+@pytest.mark.parametrize(
+    ("arguments", "why"),
+    [
+        ({"strides": 2, "padding": "same"}, "its stem 'stem' has padding='same'"),
+        ({"strides": 1, "padding": "valid"}, "no layer of this model is a 3x3 convolution"),
+    ],
+)
+def test_a_stem_behind_which_nothing_runs_sparse(k, arguments, why):
+    model = stem_of(k, **arguments)
+    for target in ("wasm", "cpu-arm"):
+        with pytest.warns(UserWarning, match=f"target='{target}'.*{why}.*ZeroPadding2D") as said:
+            tf_synflow.compute_masks(model, 4, target=target, verbose=False)
+        assert said[0].filename == __file__
+
+
+@each_keras
+def test_a_stem_as_xnnpack_takes_it(k, recwarn):
+    model = stem_of(k, strides=2, padding="valid")
+    tf_synflow.compute_masks(model, 4, target="wasm", verbose=False)
+    tf_synflow.compute_masks(separable(k), 4, target="cpu-x86", verbose=False)
+    assert not [one for one in recwarn if issubclass(one.category, UserWarning)]
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_accelerates_something(target):
+    shapes = {"stem/kernel": (1, 1, 3, 8), "head/kernel": (8, 4)}
+    names, accelerated = acceleration.of_target(target, shapes, 4)
+    assert names and accelerated.kernels
 
 
 @pytest.mark.parametrize(

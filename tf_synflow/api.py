@@ -1,6 +1,7 @@
 """The whole flow on one page: model → scores → masks → injected model."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -107,13 +108,13 @@ def prune_at_init(
     }
     if limits:
         _check_one_budget(limits, compression, schedule)
-        options = dict(export_options or {})
+        options = {} if export_options is None else export_options
         if target is not None and target_flops is None:  # FLOPs are counted without a file
             options = {"target": target, **options}
         masks = _within_budget(model, *limits.popitem(), arguments, options)
     elif export_options:
         raise errors.QuantityError(
-            f"export_options: received {dict(export_options)!r} without a budget; expected it "
+            f"export_options: received {export_options!r} without a budget; expected it "
             "beside target_bytes or target_latency_ms. Give it to export_tflite otherwise."
         )
     else:
@@ -299,7 +300,7 @@ def _within_budget(
         return amount
 
     highest = Network(model, arguments["prunable"], arguments["input_shape"]).maximal_compression
-    found = budget.search(unit, limit, amount_at, highest)
+    found = budget.search(unit, limit, amount_at, highest, arguments["verbose"])
     if arguments["verbose"]:
         print(found)
     return Masks(meets[0], {**meets[0].info, "budget": dataclasses.asdict(found)})
@@ -313,6 +314,14 @@ def _for_target(
     if prunable is not None:
         shapes = {name: shapes[name] for name in weights.select_prunable(shapes, prunable)}
     names, accelerated = acceleration.of_target(target, shapes, plan["compression"])
+    if accelerated.stem and (why := acceleration.missing_stem(weights.layers_of(model))):
+        warnings.warn(
+            f"target={target!r}: the masks will make the file smaller and not faster, for {why}. "
+            f"XNNPACK computes {accelerated.kernels} sparsely only behind ZeroPadding2D(1) and a "
+            "3x3 convolution of stride 2 from 3 channels with padding='valid': build the stem so "
+            "(as `mobilenet_v1` of tf_synflow.train.models does), or leave target= out.",
+            stacklevel=3,
+        )
     return set(names).__contains__, accelerated
 
 

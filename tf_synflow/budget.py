@@ -1,6 +1,7 @@
 """Budgets in real units: the lowest compression whose model meets one."""
 
 import dataclasses
+import inspect
 import math
 import numbers
 import tempfile
@@ -8,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_synflow import errors
+from tf_synflow import errors, progress
 
 # Of the exported file, of one inference, of one inference.
 UNITS = {"bytes": "bytes", "flops": "FLOPs", "latency_ms": "ms"}
@@ -41,7 +42,13 @@ class Found:
         )
 
 
-def search(unit: str, limit: float, amount_at: Callable[[float], float], highest: float) -> Found:
+def search(
+    unit: str,
+    limit: float,
+    amount_at: Callable[[float], float],
+    highest: float,
+    verbose: bool | str = False,
+) -> Found:
     """Finds the lowest compression at which an amount is within a limit.
 
     The amount is taken to fall with the compression. Trials narrow a bracket by a power law
@@ -52,6 +59,7 @@ def search(unit: str, limit: float, amount_at: Callable[[float], float], highest
       limit: above 0.
       amount_at: measures it at a compression; may raise `LayerCollapseError`.
       highest: compression that is tried at most.
+      verbose: True, False or `"auto"`: a progress bar on what takes over two seconds.
 
     Raises:
       QuantityError: a limit that is no positive number.
@@ -73,18 +81,23 @@ def search(unit: str, limit: float, amount_at: Callable[[float], float], highest
         except errors.LayerCollapseError:
             amount = math.nan
         tried.append((compression, amount))
+        steps.set_postfix_str(f"{amount:,.4g} {UNITS[unit]} at {compression:.4g}×", refresh=False)
+        steps.update()
         return amount
 
-    above, below = _bracket(trial, limit, highest)
-    while below is not None and len(tried) < _MOST:
-        if below[1] >= (1 - CLOSE) * limit or below[0] <= (1 + CLOSE) * above[0]:
-            break
-        compression = _between(above, below, limit)
-        amount = trial(compression)
-        if amount <= limit:
-            below = compression, amount
-        else:
-            above = compression, amount
+    with progress.bar(
+        desc=f"searching {limit:,.6g} {UNITS[unit]}", unit="trial", verbose=verbose, leave=False
+    ) as steps:
+        above, below = _bracket(trial, limit, highest)
+        while below is not None and len(tried) < _MOST:
+            if below[1] >= (1 - CLOSE) * limit or below[0] <= (1 + CLOSE) * above[0]:
+                break
+            compression = _between(above, below, limit)
+            amount = trial(compression)
+            if amount <= limit:
+                below = compression, amount
+            else:
+                above = compression, amount
     if below is None:
         nearest = min((a, c) for c, a in tried if not math.isnan(a))
         raise errors.BudgetError(
@@ -147,8 +160,32 @@ def amount_of(unit: str, options: Mapping[str, Any]) -> Callable[[Any], float]:
     Args:
       unit: `"bytes"`, `"flops"` or `"latency_ms"`.
       options: of `export_tflite`, for what is measured of the file.
+
+    Raises:
+      QuantityError: options that are no mapping, or beside FLOPs.
+      UnknownNameError: `export_tflite` knows no such option, or value of it.
+      ExportError: a number format that its target does not run.
     """
+    _check_options(options)
     return {"bytes": _bytes, "flops": _flops, "latency_ms": _latency_ms}[unit](dict(options))
+
+
+def _check_options(options: Any) -> None:
+    """Finds what is misspelt before the minutes of a search."""
+    from tf_synflow import export
+    from tf_synflow.export import arguments
+
+    if not isinstance(options, Mapping):
+        raise errors.QuantityError(
+            f"export_options: received {options!r}; expected arguments of export_tflite by name, "
+            '{"quantize": "float16"}.'
+        )
+    known = inspect.signature(export.export_tflite).parameters.keys() - {"model", "path"}
+    for name in options:
+        if name not in known:
+            raise errors.UnknownNameError("export option", name, known)
+    names = {"sparse": "auto", "quantize": None, "target": "cpu-x86", "shrink": True}
+    arguments.check_names(**{name: options.get(name, default) for name, default in names.items()})
 
 
 def _flops(options: dict) -> Callable[[Any], float]:

@@ -4,6 +4,7 @@ Every error derives from `TfSynflowError`, and from the built-in exception that 
 never heard of this package would catch (`ValueError`, `TypeError`, `OSError`, ...).
 """
 
+import difflib
 from collections.abc import Iterable
 
 
@@ -19,8 +20,11 @@ class UnknownNameError(TfSynflowError, ValueError):
     """A name (scorer, scope, schedule, model, data set, ...) that is not registered."""
 
     def __init__(self, kind: str, received: object, known: Iterable[str]):
+        known = sorted(known)
+        close = _closest(str(received), known)
         super().__init__(
-            f"Unknown {kind}: received {received!r}; expected one of {', '.join(sorted(known))}."
+            f"Unknown {kind}: received {received!r}; expected one of {', '.join(known)}."
+            + (f" Did you mean {close}?" if close else "")
         )
 
 
@@ -82,6 +86,15 @@ class BudgetError(TfSynflowError, ValueError):
 
 class ExportError(TfSynflowError, RuntimeError):
     """An exported file that does not compute what the Keras model computes."""
+
+
+def _closest(received: str, known: list[str]) -> str | None:
+    """The name that was meant, by all appearance: `cpu-arm` for `arm`, `int8` for `INT8`."""
+    names = {name.lower(): name for name in known}
+    received = received.lower()
+    within = [name for name in names if received and received in name]
+    close = within or difflib.get_close_matches(received, names, n=1)
+    return names[close[0]] if len(close) == 1 else None
 
 
 def first_line(error: BaseException) -> str:

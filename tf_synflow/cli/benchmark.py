@@ -12,6 +12,7 @@ from absl import flags
 
 from tf_synflow.cli import common, model_files
 from tf_synflow.errors import OutputError
+from tf_synflow.targets import TARGETS
 
 _THREADS = flags.DEFINE_list(
     "threads", None, "Thread counts, '1,4'; by default 1 and the number of cores."
@@ -31,7 +32,7 @@ _SEED = flags.DEFINE_integer("seed", 0, "Seed of the random inputs.")
 _TARGET = flags.DEFINE_enum(
     "target",
     "cpu-x86",
-    ["cpu-x86", "cpu-arm", "wasm", "microcontroller"],
+    TARGETS,
     "Where the reported file shall run.",
 )
 _HTML = flags.DEFINE_string("html", None, "Where the deployment report goes as a page.")

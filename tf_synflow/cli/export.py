@@ -16,6 +16,7 @@ from absl import flags
 
 from tf_synflow.cli import common, model_files
 from tf_synflow.errors import DataError, first_line
+from tf_synflow.targets import TARGETS
 
 _MODEL = flags.DEFINE_string(
     "model", None, "Saved model: a .keras or .h5 file or a SavedModel folder.", required=True
@@ -37,7 +38,7 @@ _QUANTIZE = flags.DEFINE_enum(
 _TARGET = flags.DEFINE_enum(
     "target",
     "cpu-x86",
-    ["cpu-x86", "cpu-arm", "wasm", "microcontroller"],
+    TARGETS,
     "Where the file shall run; a microcontroller has no sparse kernels.",
 )
 _SHRINK = flags.DEFINE_bool("shrink", True, "Remove units first through which nothing flows.")

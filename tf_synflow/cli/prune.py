@@ -11,7 +11,8 @@ from absl import flags
 
 from tf_synflow import densities
 from tf_synflow.cli import common, model_files
-from tf_synflow.masks import acceleration, select
+from tf_synflow.masks import select
+from tf_synflow.targets import TARGETS
 from tf_synflow.train import config as train_config
 
 _MODEL = flags.DEFINE_string(
@@ -55,7 +56,7 @@ _STRUCTURE = flags.DEFINE_string(
 _TARGET = flags.DEFINE_enum(
     "target",
     None,
-    acceleration.TARGETS,
+    TARGETS,
     "Prune only what this runtime computes faster for its zeros, in the structure it reads.",
 )
 _SEED = flags.DEFINE_integer("seed", None, "Seed of scorers that draw random numbers.")

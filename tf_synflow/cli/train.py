@@ -13,7 +13,8 @@ from absl import flags
 
 from tf_synflow import densities
 from tf_synflow.cli import common
-from tf_synflow.masks import acceleration, select
+from tf_synflow.masks import select
+from tf_synflow.targets import TARGETS
 from tf_synflow.train import config as train_config
 from tf_synflow.train import models
 
@@ -72,7 +73,7 @@ flags.DEFINE_string(
 flags.DEFINE_enum(
     "target",
     _DEFAULTS.target,
-    acceleration.TARGETS,
+    TARGETS,
     "Prune only what this runtime computes faster for its zeros, in the structure it reads.",
 )
 flags.DEFINE_bool(

@@ -5,6 +5,7 @@ import dataclasses
 import importlib.metadata
 import json
 import math
+import numbers
 import os
 import pathlib
 import platform
@@ -136,10 +137,10 @@ class BenchmarkReport:
 def benchmark(
     paths: str | os.PathLike | Iterable[str | os.PathLike],
     *,
-    threads: Iterable[int] | None = None,
+    threads: int | Iterable[int] | None = None,
     seconds: float = 2.0,
     rounds: int = 10,
-    runtimes: Iterable[str] = ("interpreter",),
+    runtimes: str | Iterable[str] = ("interpreter",),
     seed: int = 0,
     verbose: bool | str = "auto",
 ) -> BenchmarkReport:
@@ -151,7 +152,7 @@ def benchmark(
 
     Args:
       paths: the files; the first is what the others are compared with.
-      threads: thread counts of the runtime; 1 and the number of cores by default.
+      threads: thread count of the runtime, or several; 1 and the number of cores by default.
       seconds: of timed running for each file, thread count and runtime; above 0.
       rounds: over which they are spread; at least 1.
       runtimes: "interpreter" (with its default delegate, XNNPACK), "compiled" (CompiledModel).
@@ -172,17 +173,19 @@ def benchmark(
     """
     paths = _checked_paths(paths)
     counts = _checked_threads(threads)
-    runtimes = tuple(dict.fromkeys(runtimes))
+    runtimes = (runtimes,) if isinstance(runtimes, str) else tuple(dict.fromkeys(runtimes))
     if not runtimes:
         raise errors.QuantityError(f"runtimes is empty; expected one or both of {list(RUNTIMES)}.")
     for runtime in runtimes:
         if runtime not in RUNTIMES:
             raise errors.UnknownNameError("runtime", runtime, RUNTIMES)
-    if not (0 < seconds < math.inf and rounds >= 1):
-        raise errors.QuantityError(
-            f"seconds is {seconds} and rounds {rounds}; expected seconds above 0 and at least one "
-            "round."
-        )
+    if not isinstance(seconds, numbers.Real) or not 0 < seconds < math.inf:
+        raise errors.QuantityError(f"seconds is {seconds!r}; expected a number above 0.")
+    for name, value, least in (("rounds", rounds, 1), ("seed", seed, 0)):
+        if not isinstance(value, numbers.Integral) or value < least:
+            raise errors.QuantityError(
+                f"{name} is {value!r}; expected a whole number of at least {least}."
+            )
     at = machine()
     measurements = []
     total = len(runtimes) * len(counts) * rounds
@@ -250,8 +253,13 @@ def _quartiles(values: list[float]) -> tuple[float, float, float]:
 
 
 def _checked_paths(paths: Any) -> list[str]:
-    listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
-    listed = list(dict.fromkeys(os.fspath(path) for path in listed))
+    try:
+        listed = [paths] if isinstance(paths, str | os.PathLike) else list(paths)
+        listed = list(dict.fromkeys(os.fspath(path) for path in listed))
+    except TypeError as error:
+        raise errors.OutputError(
+            f"paths: received {paths!r}; expected the name of a .tflite file, or a list of names."
+        ) from error
     if not listed:
         raise errors.QuantityError("paths is empty; expected at least one .tflite file.")
     for path in listed:
@@ -261,7 +269,9 @@ def _checked_paths(paths: Any) -> list[str]:
 
 
 def _checked_threads(threads: Any) -> tuple[int, ...]:
-    counts = (1, os.cpu_count() or 1) if threads is None else tuple(threads)
+    if threads is None:
+        threads = (1, os.cpu_count() or 1)
+    counts = tuple(threads) if isinstance(threads, Iterable) else (threads,)
     for count in counts:
         if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= 1024:
             raise errors.QuantityError(

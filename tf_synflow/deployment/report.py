@@ -29,7 +29,7 @@ class DeploymentReport:
       target: one of "cpu-x86", "cpu-arm", "wasm", "microcontroller".
       file_bytes: size of the file.
       zlib_bytes: after zlib at level 9.
-      zstd_bytes: after zstd at level 19.
+      zstd_bytes: after zstd at level 17.
       floor_bytes: the entropy floor of its constants: `floor_bits` summed up, in bytes.
       tensors: every constant, in the file's order, those that share a buffer once.
       ops: a verdict on every op that holds weights, in the order they run in.
@@ -125,10 +125,10 @@ class DeploymentReport:
         from tf_synflow.deployment.page import page
 
         kinds = {".json": lambda: json.dumps(self.to_dict(), indent=2), ".html": lambda: page(self)}
-        suffix = pathlib.Path(path).suffix
+        suffix = pathlib.Path(path).suffix if isinstance(path, str | os.PathLike) else None
         if suffix not in kinds:
             raise errors.OutputError(
-                f"{os.fspath(path)!r} has suffix {suffix!r}; expected .json or .html."
+                f"path: received {path!r}; expected .json or .html as the suffix of the file."
             )
         with files.whole(path) as temporary:
             temporary.write_text(kinds[suffix]() + "\n", encoding="utf-8")
@@ -252,6 +252,8 @@ def deployment_report(
 
 
 def _read(path: str | os.PathLike) -> bytes:
+    if not isinstance(path, str | os.PathLike):
+        raise errors.OutputError(f"path: received {path!r}; expected the name of a .tflite file.")
     try:
         return pathlib.Path(path).read_bytes()
     except OSError as error:

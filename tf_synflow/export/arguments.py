@@ -22,7 +22,7 @@ _NOT_ON_A_MICROCONTROLLER = {
 }
 
 
-def check_names(sparse: Any, quantize: Any, target: Any) -> None:
+def check_names(sparse: Any, quantize: Any, target: Any, shrink: Any = True) -> None:
     """`UnknownNameError` for a value that is none of those documented.
 
     `ExportError` for a number format that the target does not run.
@@ -30,7 +30,10 @@ def check_names(sparse: Any, quantize: Any, target: Any) -> None:
     if sparse != "auto" and not isinstance(sparse, bool):
         raise errors.UnknownNameError("sparse", sparse, ("auto", "True", "False"))
     if quantize not in QUANTIZATIONS:
-        raise errors.UnknownNameError("quantize", quantize, map(str, QUANTIZATIONS))
+        names = (name or "None (float32)" for name in QUANTIZATIONS)
+        raise errors.UnknownNameError("quantize", quantize, names)
+    if not isinstance(shrink, bool):
+        raise errors.UnknownNameError("shrink", shrink, ("True", "False"))
     check_target(target)
     if target == "microcontroller" and quantize in _NOT_ON_A_MICROCONTROLLER:
         raise errors.ExportError(
@@ -61,6 +64,10 @@ def representative(signature: Signature, quantize: Quantize, data: Any) -> sampl
 
 def checked_path(path: str | os.PathLike) -> pathlib.Path:
     """The path, if a file can be written there."""
+    if not isinstance(path, str | os.PathLike):
+        raise errors.OutputError(
+            f"path: received {path!r}; expected the name of a file to write, 'model.tflite'."
+        )
     path = pathlib.Path(path)
     if path.is_dir():
         raise errors.OutputError(f"{path} is a folder; expected a file to write.")
@@ -69,6 +76,12 @@ def checked_path(path: str | os.PathLike) -> pathlib.Path:
     if not os.access(path.parent, os.W_OK):
         raise errors.OutputError(f"{path.parent} is not writable; expected a folder that is.")
     return path
+
+
+def check_seed(seed: Any) -> None:
+    """`QuantityError` unless random numbers can be drawn from it."""
+    if not isinstance(seed, numbers.Integral) or seed < 0:
+        raise errors.QuantityError(f"seed is {seed!r}; expected a whole number of at least 0.")
 
 
 def checked_tolerance(tolerance: float | None, quantize: Quantize) -> float:

@@ -55,6 +55,25 @@ def float_ops(content: bytes) -> list[str]:
     )
 
 
+def check_outputs(content: bytes, name: str) -> None:
+    """`ExportError` where an output of a file is an input, with no op between them.
+
+    CompiledModel of ai-edge-litert leaves the memory of such an output as it finds it.
+
+    Args:
+      content: the file's bytes.
+      name: of the model.
+    """
+    graph = graphs_of(content)[0]
+    if set(graph.inputs) & set(graph.outputs):
+        only = "" if graph.ops else ", and the file would have no op at all"
+        raise errors.ExportError(
+            f"Model {name!r} returns an input as it came: of layers like Dropout nothing is left "
+            f"in inference{only}. Expected outputs that are computed, for CompiledModel of "
+            "ai-edge-litert writes no other. Leave that output off."
+        )
+
+
 @contextlib.contextmanager
 def _own_fault() -> Iterator[None]:
     """A file that cannot be read is the user's model elsewhere; one of export's own is not."""

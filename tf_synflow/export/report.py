@@ -23,7 +23,7 @@ class ExportReport:
       dense_bytes: size of the dense file of this number format.
       sparse_bytes: size of the sparse-encoded one.
       zlib_bytes: size of the file after zlib at level 9, as a download would be.
-      zstd_bytes: size of the file after zstd at level 19.
+      zstd_bytes: size of the file after zstd at level 17.
       batch_size: the batch the file takes; None for any.
       tensors: every constant of the file.
       dense_because: of weights with 30 % zeros or more that stay dense, why.

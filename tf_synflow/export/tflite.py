@@ -10,7 +10,7 @@ from tf_synflow import compat, errors, files, progress
 from tf_synflow.export import arguments
 from tf_synflow.export import samples as sample_data
 from tf_synflow.export.convert import Quantize, convert
-from tf_synflow.export.emitted import float_ops, read_tensors
+from tf_synflow.export.emitted import check_outputs, float_ops, read_tensors
 from tf_synflow.export.encode import encode
 from tf_synflow.export.encodings import Encoding, best
 from tf_synflow.export.prepare import prepared
@@ -97,7 +97,8 @@ def export_tflite(
       >>> tf_synflow.export_tflite(
       ...     pruned, "int8.tflite", quantize="int8", representative_data=x_train[:500])
     """
-    arguments.check_names(sparse, quantize, target)
+    arguments.check_names(sparse, quantize, target, shrink)
+    arguments.check_seed(seed)
     path = arguments.checked_path(path)
     tolerance = arguments.checked_tolerance(tolerance, quantize)
     with progress.bar(
@@ -112,6 +113,7 @@ def export_tflite(
             quantize=quantize,
             representative=known,
         )
+        check_outputs(dense, reference.name)
         steps.update()
         if found_batch == 1 and signature.inputs[0].shape[0] is None and batch_size == "auto":
             notes.append("batch size fixed at 1: the converter cannot leave it free here")

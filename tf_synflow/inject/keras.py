@@ -62,7 +62,8 @@ def masks_of(model: Any) -> Masks:
         values = part.frozen_masks.values()
         found |= {full: values[name] for name, full in _names(model, part) if name in values}
     arrays = {name: found[name] for name in weights.all_weights(model) if name in found}
-    schedules = [part.frozen_masks.schedule for part in pruned if part.frozen_masks.schedule]
+    # tf.Module hands out a dictionary of its own kind, which json does not take.
+    schedules = [dict(part.frozen_masks.schedule) for part in pruned if part.frozen_masks.schedule]
     return Masks(arrays, {"schedule": schedules[0]} if schedules else {})
 
 

@@ -1,9 +1,11 @@
 """Which weights a target's runtime computes faster for their zeros, and in which structure."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from tf_synflow import errors
+from tf_synflow.targets import Target, check_target
 
 Shapes = Mapping[str, Sequence[int]]
 
@@ -19,6 +21,7 @@ class Acceleration:
       above: sparsity of all of them together from which on the runtime uses it.
       scope: `"layer"` where every kernel has to be sparse to gain: what SynFlow would leave in
         the first layers is what takes the time, and sparse kernels are slow there.
+      stem: whether the kernels gain only behind a stem of the kind that XNNPACK knows.
     """
 
     kernels: str
@@ -26,6 +29,7 @@ class Acceleration:
     structure: str | None
     above: float = 0.0
     scope: str | None = None
+    stem: bool = False
 
     def names(self, shapes: Shapes) -> list[str]:
         """The kernels that gain."""
@@ -45,8 +49,10 @@ class Acceleration:
 # XNNPACK's sparse 1x1 convolutions are switched off on x86 with AVX; there the sparse kernel of
 # TFLite's own FULLY_CONNECTED is what gains. A microcontroller has neither: only what is removed
 # in whole channels (`tf_synflow.shrink`) is not computed.
-_XNNPACK = Acceleration("1x1 convolutions", (1, 1, None, None), None, above=2 / 3, scope="layer")
-TARGETS = {
+_XNNPACK = Acceleration(
+    "1x1 convolutions", (1, 1, None, None), None, above=2 / 3, scope="layer", stem=True
+)
+_OF_TARGET: dict[Target, Acceleration] = {
     "cpu-x86": Acceleration("dense layers", (None, None), "1x4"),
     "cpu-arm": _XNNPACK,
     "wasm": _XNNPACK,
@@ -67,9 +73,8 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
       NoPrunableWeightsError: the model has no such kernels.
       QuantityError: too few zeros for the runtime to use them.
     """
-    if target not in TARGETS:
-        raise errors.UnknownNameError("target", target, TARGETS)
-    acceleration = TARGETS[target]
+    check_target(target)
+    acceleration = _OF_TARGET[target]
     names = acceleration.names(shapes)
     if not names:
         raise errors.NoPrunableWeightsError(
@@ -84,3 +89,30 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
             f"than {acceleration.above:.0%} of their weights, taken together, are zero."
         )
     return names, acceleration
+
+
+def missing_stem(layers: Iterable[tuple[str, Any]]) -> str:
+    """Why no 1x1 convolution of a model will run sparse, as far as its stem tells; or nothing.
+
+    XNNPACK turns activations to NCHW, in which its sparse kernels compute, at a stem alone. What
+    else a chain of ops needs, the deployment report reads from the exported file.
+
+    Args:
+      layers: of the model, by path.
+    """
+    stems = [(path, layer.padding) for path, layer in layers if _is_stem(layer)]
+    if not stems:
+        return "no layer of this model is a 3x3 convolution of stride 2 from 3 channels"
+    path, padding = stems[0]
+    if any(padding != "same" for _, padding in stems):
+        return ""
+    return f"its stem {path!r} has padding={padding!r}, uneven at stride 2"
+
+
+def _is_stem(layer: Any) -> bool:
+    kernel = getattr(layer, "kernel", None)
+    return (
+        kernel is not None
+        and tuple(kernel.shape[:3]) == (3, 3, 3)
+        and tuple(getattr(layer, "strides", ())) == (2, 2)
+    )

@@ -144,5 +144,7 @@ def _units(layer: Any) -> int:
     for attribute in ("filters", "units", "output_dim", "num_heads", "_num_heads"):
         if isinstance(getattr(layer, attribute, None), int):
             return getattr(layer, attribute)
+    if hasattr(layer, "depth_multiplier"):  # a depthwise kernel: inputs, channels from each
+        return int(np.prod(layer.weights[0].shape[-2:]))
     shape = tuple(layer.weights[-1].shape)
     return int(shape[-1]) if shape else 1
