@@ -149,8 +149,9 @@ def row_of(model: str, threads: int, folder: pathlib.Path) -> dict[str, Any]:
             + versions_line(torch=pair.reference_loaded["torch"]),
         }
         peaks = {
-            "reference_memory": turns[-1][0]["peak"] - pair.reference_loaded["idle"],
-            "memory": turns[-1][1]["peak"] - pair.loaded["idle"],
+            # Of the first turn: no rates, whose arrays are larger, have been measured before.
+            "reference_memory": turns[0][0]["peak"] - pair.reference_loaded["idle"],
+            "memory": turns[0][1]["peak"] - pair.loaded["idle"],
             "memory_tenth": tenth["peak"] - pair.loaded["idle"],
         }
         row |= {name: f"{peak / (4 * weights):.2f}" for name, peak in peaks.items()}

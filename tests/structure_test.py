@@ -102,7 +102,8 @@ def test_masks_of_a_model(k, structure):
     model = mlp(k, units=(32, 16, 8))
     masks = tf_synflow.compute_masks(model, 4, structure=structure, verbose=False)
     asked = quantities.kept_count(masks.size, 0.25)
-    assert asked <= masks.kept < asked + 32
+    # To the largest group: a unit with the 32 weights that lead into it and the 16 that read it.
+    assert asked <= masks.kept < asked + (32 + 16 if structure == "channel" else 32)
     pruned = tf_synflow.apply_masks(model, masks)  # raises where no flow is left
     assert tf_synflow.masks_of(pruned) == masks
     whole = [name for name in masks if structure != "channel" or name != "d2/kernel"]
@@ -250,6 +251,45 @@ def test_no_class_goes_with_its_channel(k):
     masks = tf_synflow.compute_masks(randomise(model), 4, structure="channel", verbose=False)
     assert masks.info["structure"] == {"first/kernel": "channel"}
     assert masks["top/head/kernel"].any(0).sum() > 1
+
+
+@each_keras
+@pytest.mark.parametrize("scorer", ["synflow", "magnitude"])
+def test_a_channel_goes_with_what_reads_it(k, scorer):
+    """So that `shrink` before training leaves nothing behind, also before a normalization."""
+    layers = k.layers
+    model = k.Sequential(
+        [
+            k.Input((8, 8, 3)),
+            layers.Conv2D(16, 3, name="first"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.Conv2D(16, 3, name="second"),
+            layers.BatchNormalization(),
+            layers.ReLU(),
+            layers.GlobalAveragePooling2D(),
+            layers.Dense(5, name="head"),
+        ]
+    )
+    schedule = tf_synflow.SynFlowPruningSchedule(10, 10)
+    masks = tf_synflow.compute_masks(
+        model, scorer=scorer, schedule=schedule, structure="channel", verbose=False
+    )
+    asked = quantities.kept_count(masks.size, 0.1)
+    assert asked <= masks.kept
+    if scorer == "synflow":  # to a channel with what reads it; magnitude comes close to collapse
+        assert masks.kept < asked + 9 * 16 + 9 * 16
+    first, second, head = (masks[f"{name}/kernel"] for name in ("first", "second", "head"))
+    for leads, reads in ((first, second.any((0, 1))), (second, head)):
+        np.testing.assert_array_equal(leads.any((0, 1, 2)), reads.any(-1))
+    for kernel in (first, second):  # whole but for what is gone before
+        live = kernel.any((0, 1, 3))
+        assert (kernel[:, :, live] == kernel.any((0, 1, 2))).all()
+    small = tf_synflow.shrink(tf_synflow.apply_masks(model, masks), verbose=False)
+    small = tf_synflow.strip_pruning(small)
+    assert sum(layer.count_params() for layer in small.layers if hasattr(layer, "filters")) == (
+        first.sum() + second.sum() + first.any((0, 1, 2)).sum() + second.any((0, 1, 2)).sum()
+    )
 
 
 def test_channels_of_dense_units():

@@ -178,7 +178,7 @@ def summary(model: Any, prunable: Prunable = None, *, input_shape: Any = None) -
     network = Network(model, prunable, input_shape)
     masks = _masks(model, network)
     positions = _positions(network, masks)
-    effective = _effective(network, masks)
+    effective = {name: np.count_nonzero(mask) for name, mask in network.on_path(masks).items()}
     scores = SynFlow().bind(network)(masks)
     rows = []
     for name, mask in masks.items():
@@ -205,17 +205,6 @@ def _masks(model: Any, network: Network) -> dict[str, np.ndarray]:
     if wrappers(model):
         masks.update({n: m for n, m in inject.masks_of(model).items() if n in masks})
     return masks
-
-
-def _effective(network: Network, masks: dict[str, np.ndarray]) -> dict[str, int]:
-    """Entries with a path to both ends: where the gradient of the number of paths is not zero."""
-    theta = network.paths(masks)
-    kept = {name: theta[name] for name in masks}
-    with tf.GradientTape() as tape:
-        tape.watch(kept)
-        total = network({**theta, **kept}).value
-    gradients = tape.gradient(total, kept, unconnected_gradients=tf.UnconnectedGradients.ZERO)
-    return {name: int(np.count_nonzero(gradients[name].numpy()[masks[name]])) for name in masks}
 
 
 def _positions(network: Network, masks: dict[str, np.ndarray]) -> dict[str, int]:

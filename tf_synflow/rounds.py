@@ -1,6 +1,7 @@
 """Score → mask, n times: iterative pruning without training (Tanaka et al. 2020, algorithm 1)."""
 
-from collections.abc import Iterable, Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -8,7 +9,7 @@ from tf_synflow import errors, parallel, progress, quantities
 from tf_synflow.flow.network import Network
 from tf_synflow.masks.cut import cut
 from tf_synflow.masks.select import apportion, check_names, select
-from tf_synflow.masks.structure import Structure
+from tf_synflow.masks.structure import Channels, Structure
 from tf_synflow.scores import Scorer, Scores
 from tf_synflow.scores.synflow import SynapticFlow
 
@@ -48,10 +49,66 @@ def prune(
     if isinstance(score, SynapticFlow) and not structures and ties == "position":
         with parallel.one_blas_thread():
             return _tile_by_tile(network, score, rounds, scope)
-    for density in rounds:
-        checked = _checked(score(masks), masks, network)
-        masks = select(checked, masks, density, scope, ties, structures)
+    with_channels = any(isinstance(own, Channels) for own in (structures or {}).values())
+    loose = 0
+    for number, density in enumerate(rounds, 1):
+        scores = _checked(score(masks), masks, network)
+        choose = functools.partial(
+            select, scores, masks, scope=scope, ties=ties, structures=structures
+        )
+        if not with_channels:
+            masks = choose(density=density)
+            continue
+        # As many as before will be loose; the last masks hold no more than they have to.
+        more = loose if number < len(densities) else None
+        masks, loose = _on_paths(network, choose, density, more)
     return masks
+
+
+def _on_paths(
+    network: Network,
+    choose: Callable[..., dict[str, np.ndarray]],
+    density: float,
+    more: int | None,
+) -> tuple[dict[str, np.ndarray], int]:
+    """Masks without what reads a channel that is gone, or leads to nothing that is read.
+
+    Else such a channel would stay, behind a bias or a normalization, as a constant that trains.
+    The channels next in rank take the place of what goes.
+
+    Args:
+      choose: from a density to masks.
+      density: the share of all weights that is left at least.
+      more: weights to choose beyond that, to begin with; None for as few as will do, to a channel
+        with what reads it.
+
+    Returns:
+      The masks, and how many weights were chosen and went.
+    """
+    keep = quantities.kept_count(network.size, density)
+
+    def attempt(wanted: int) -> tuple[dict[str, np.ndarray], int, int]:
+        chosen = choose(density=min(1, (wanted - 0.5) / network.size))
+        on_path = network.on_path(chosen)
+        return on_path, _count(on_path), _count(chosen)
+
+    too_few, wanted = keep - 1, keep + (more or 0)
+    masks, left, count = attempt(wanted)
+    while left < keep and count > too_few:
+        too_few, wanted = count, count + keep - left
+        masks, left, count = attempt(wanted)
+    while more is None and left >= keep and wanted - too_few > 1:
+        middle = (too_few + wanted) // 2
+        tried = attempt(middle)
+        if tried[1] >= keep:
+            wanted, (masks, left, count) = middle, tried
+        else:
+            too_few = tried[2]
+    return masks, count - left
+
+
+def _count(masks: Mapping[str, np.ndarray]) -> int:
+    return sum(int(np.count_nonzero(mask)) for mask in masks.values())
 
 
 def _tile_by_tile(

@@ -178,6 +178,19 @@ class Network:
                 theta[name] = tf.constant(np.abs(weight.value()))
         return theta
 
+    def on_path(self, masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """Which kept weights lie on a path from an input to an output, as bool arrays.
+
+        Those where the gradient of the number of paths is not zero.
+        """
+        theta = self.paths(masks)
+        kept = {name: theta[name] for name in masks}
+        with tf.GradientTape() as tape:
+            tape.watch(kept)
+            total = self({**theta, **kept}).value
+        gradients = tape.gradient(total, kept, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return {name: mask & (gradients[name].numpy() != 0) for name, mask in masks.items()}
+
 
 def _key(argument: Any) -> Any:
     """What a traced call may be taken again for: flows of a shape, and the same of all else."""
