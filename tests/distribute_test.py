@@ -172,7 +172,13 @@ def test_backup_and_restore_after_a_killed_worker(mirrored, tmp_path):
 @pytest.mark.slow
 def test_a_run_goes_on_after_a_killed_worker(tmp_path):
     config = TrainConfig(
-        model="mlp", compression=4, epochs=12, batch_size=64, learning_rate=0.05, data="digits"
+        data="digits",
+        model="mlp",
+        compression=4,
+        rounds=5,
+        epochs=12,
+        batch_size=128,
+        learning_rate=0.05,
     )
     loop.run(config, str(tmp_path / "alone"), verbose=False)
     run = tmp_path / "run"
