@@ -13,7 +13,8 @@ import pytest
 import tf_keras
 
 import tf_synflow
-from tf_synflow.train import models
+from tf_synflow.train import loop, models
+from tf_synflow.train.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("train", "prune", "export", "benchmark")
@@ -117,14 +118,14 @@ def test_typed_errors_are_one_clean_message(tmp_path):
 
 
 @pytest.mark.slow
-def test_train_and_repeat_by_its_own_flagfile(tmp_path):
+def test_a_run_is_repeated_by_its_own_flagfile(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    result = run("train", *QUICK, "--weight_decay=1e-4", f"--output_dir={first}")
-    assert result.returncode == 0, result.stderr
-    assert f"Everything is in {first}" in result.stdout
-    assert "dense1/kernel" in result.stdout
+    config = TrainConfig(model="mlp", epochs=1, compression=4, rounds=5, weight_decay=1e-4)
+    loop.run(config, str(first), verbose=False)
     again = run("train", f"--flagfile={first / 'flags.cfg'}", f"--output_dir={second}")
     assert again.returncode == 0, again.stderr
+    assert f"Everything is in {second}" in again.stdout
+    assert "dense1/kernel" in again.stdout
     assert (first / "config.json").read_text() == (second / "config.json").read_text()
     masks = [tf_synflow.Masks.load(path / "masks.npz") for path in (first, second)]
     assert masks[0] == masks[1]

@@ -28,7 +28,7 @@ COMPRESSION = 3
 # Few rounds: every process prunes several networks, and it is not its rounds that are tested.
 SCHEDULE = tf_synflow.SynFlowPruningSchedule(COMPRESSION, rounds=5)
 BATCH_SIZE = 8
-EPOCHS = 5
+EPOCHS = 3
 
 
 def batches(model, count=32):
@@ -180,8 +180,8 @@ def runs():
     return found
 
 
-def multiworker():
-    """One of several workers: the same as on one, and differences that all of them notice."""
+def multiworker(backup_folder):
+    """One of several workers: the same as on one, a backup, and differences that all notice."""
     workers = strategy.start("multiworker")
     distributed = workers.strategy
     index = distributed.cluster_resolver.task_id
@@ -189,6 +189,7 @@ def multiworker():
     found["tf_keras"] = fit(tf_keras, distributed)
     found["keras3"] = own_loop(keras, distributed)
     found["zoo"] = fit(tf_keras, distributed, small_models.zoo, count=0)
+    found["restored"] = backed_up(distributed, backup_folder)
     for name, k in KERASES.items():
         model = build(k, distributed)
         random = tf_synflow.scores.Random(seed=index)
@@ -213,8 +214,12 @@ def multiworker():
 
 
 def backup(folder, dies_in_epoch):
-    """Keras' own BackupAndRestore; worker 1 kills itself as an epoch begins."""
-    distributed = strategy.start("multiworker").strategy
+    """One of several workers with a backup, of which worker 1 kills itself as an epoch begins."""
+    return backed_up(strategy.start("multiworker").strategy, folder, int(dies_in_epoch))
+
+
+def backed_up(distributed, folder, dies_in_epoch=None):
+    """Training with Keras' own BackupAndRestore."""
     model = build(tf_keras, distributed)
     pruned = prune(model)
     masks = tf_synflow.masks_of(pruned)
@@ -222,7 +227,7 @@ def backup(folder, dies_in_epoch):
 
     def begin(epoch, logs):
         epochs.append(epoch)
-        if epoch == int(dies_in_epoch) and distributed.cluster_resolver.task_id == 1:
+        if epoch == dies_in_epoch and distributed.cluster_resolver.task_id == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     callbacks = [

@@ -59,8 +59,9 @@ def assert_equal_scores(model, functional, **keywords):
     assert set(found) == set(expected)
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
-    masks = tf_synflow.compute_masks(model, 3, **keywords)
-    for name, mask in tf_synflow.compute_masks(functional, 3).items():
+    schedule = tf_synflow.SynFlowPruningSchedule(3, rounds=5)
+    masks = tf_synflow.compute_masks(model, schedule=schedule, **keywords)
+    for name, mask in tf_synflow.compute_masks(functional, schedule=schedule).items():
         np.testing.assert_array_equal(mask, masks[name], err_msg=name)
 
 
@@ -194,7 +195,7 @@ def test_layers_made_of_layers(nested, k):
     assert {f"{path}/p5/kernel", f"{path}/p3/kernel", f"{path}/attention/query/kernel"} < set(sums)
     np.testing.assert_allclose(sums[f"{path}/p5/kernel"], sums[f"{path}/p3/kernel"], rtol=1e-12)
     assert 0 < sums[f"{path}/p5/kernel"] < (2 if nested else 1) * flow
-    masks = tf_synflow.compute_masks(model, 4)
+    masks = tf_synflow.compute_masks(model, schedule=tf_synflow.SynFlowPruningSchedule(4, rounds=5))
     assert masks.kept == -(-masks.size // 4)
 
 
