@@ -28,7 +28,8 @@ def trained():
             model = build(kind)
             masks = masks_for(model)
             pruned = tfmot.inject(model, masks)
-            pruned.compile(tf_keras.optimizers.Adam(0.01), LOSS)
+            # To trace takes longer than these steps; what was loaded is traced.
+            pruned.compile(tf_keras.optimizers.Adam(0.01), LOSS, run_eagerly=True)
             pruned.fit(*data(), batch_size=16, verbose=0)
             made[kind] = (pruned, in_order(model, masks))
         return made[kind]
@@ -46,6 +47,7 @@ def check_saved_and_loaded(kind, name, trained, tmp_path):
         tfmot.masks_of(loaded).values(), tfmot.masks_of(pruned).values(), strict=True
     ):
         np.testing.assert_array_equal(one, other)
+    loaded.run_eagerly = False
     loaded.fit(x, y, batch_size=16, verbose=0)
     assert not_zero(pairs(loaded)) == 0 and not_zero(pairs(tfmot.strip(loaded))) == 0
 
@@ -57,7 +59,7 @@ def test_saved_and_loaded(kind, trained, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FORMATS[1:])
-@pytest.mark.parametrize("kind", FAST)
+@pytest.mark.parametrize("kind", FAST[1:])  # an LSTM with an initial state is an LSTM
 def test_saved_and_loaded_in_other_formats(kind, name, trained, tmp_path):
     check_saved_and_loaded(kind, name, trained, tmp_path)
 
@@ -73,6 +75,7 @@ report = {}
 for name in names:
     model = tf_synflow.load_model(f"{folder}/{name}")
     outputs = np.array(model(x)).tolist()
+    model.run_eagerly = False
     model.fit(x, y, verbose=0)
     masks = list(tf_synflow.masks_of(model).values())
     values = [w.value() for w in test.all_weights(model).values()]
