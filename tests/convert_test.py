@@ -126,9 +126,9 @@ APPLICATIONS = [
     ("EfficientNetB0", 32, None),
     ("DenseNet121", 32, "conv3_block2_concat"),
     ("ConvNeXtTiny", 32, None),
-    ("InceptionResNetV2", 75, "block17_2_ac"),
+    ("InceptionResNetV2", 75, "block35_2_ac"),
     ("Xception", 71, None),
-    ("NASNetMobile", 32, "normal_concat_5"),
+    ("NASNetMobile", 32, "normal_concat_1"),
 ]
 
 

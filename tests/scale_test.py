@@ -40,7 +40,7 @@ def scores(network, dtype="float64"):
 
 def lstm(k):
     layers = k.layers
-    inputs = k.Input((3,), dtype="int32")
+    inputs = k.Input((6,), dtype="int32")
     x = layers.Embedding(11, 5)(inputs)
     x = layers.Bidirectional(layers.LSTM(6, return_sequences=True))(x)
     return randomise(k.Model(inputs, layers.Dense(3)(layers.GRU(4)(x))))

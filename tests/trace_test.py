@@ -295,8 +295,8 @@ def test_token_inputs(k):
         def call(self, tokens):
             return self.out(self.gru(self.embedding(tokens)))
 
-    model = built(Mine(), ones(3, dtype="int32"))
-    inputs = k.Input((3,), dtype="int32")
+    model = built(Mine(), ones(5, dtype="int32"))
+    inputs = k.Input((5,), dtype="int32")
     x = k.layers.GRU(3, name="gru")(k.layers.Embedding(7, 4, name="embedding")(inputs))
     assert_equal_scores(model, k.Model(inputs, k.layers.Dense(2, name="out")(x)))
 
