@@ -120,7 +120,7 @@ def test_typed_errors_are_one_clean_message(tmp_path):
 @pytest.mark.slow
 def test_a_run_is_repeated_by_its_own_flagfile(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    config = TrainConfig(model="mlp", epochs=1, compression=4, rounds=5, weight_decay=1e-4)
+    config = TrainConfig(model="mlp", epochs=1, compression=4.0, rounds=5, weight_decay=1e-4)
     loop.run(config, str(first), verbose=False)
     again = run("train", f"--flagfile={first / 'flags.cfg'}", f"--output_dir={second}")
     assert again.returncode == 0, again.stderr

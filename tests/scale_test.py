@@ -157,7 +157,7 @@ def small_weights(depth, biases, factor, units=8):
 
 
 def test_100_layers_in_float32():
-    """500 of them in float64 are in tests/network_test.py."""
+    """200 of them in float64 are in tests/network_test.py."""
     model = small_weights(100, biases=0, factor=1e-4)
     network, scorer = Network(model), BoundOnce("float32")
     found = tf_synflow.score(model, scorer)
