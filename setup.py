@@ -58,7 +58,7 @@ setuptools.setup(
         "zstandard>=0.22",
     ],
     extras_require={
-        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.5", "ruff>=0.12"],
+        "test": ["hypothesis>=6.100", "pytest>=8.0", "pytest-xdist>=3.8", "ruff>=0.12"],
     },
     entry_points={
         "console_scripts": [

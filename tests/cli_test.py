@@ -13,11 +13,12 @@ import pytest
 import tf_keras
 
 import tf_synflow
-from tf_synflow.train import models
+from tf_synflow.train import loop, models
+from tf_synflow.train.config import TrainConfig
 
 ROOT = Path(__file__).resolve().parents[1]
 TOOLS = ("train", "prune", "export", "benchmark")
-QUICK = ("--data=digits", "--model=mlp", "--epochs=1", "--compression=4")
+QUICK = ("--data=digits", "--model=mlp", "--epochs=1", "--compression=4", "--rounds=5")
 
 
 def run(tool, *flags, cwd=ROOT):
@@ -117,14 +118,14 @@ def test_typed_errors_are_one_clean_message(tmp_path):
 
 
 @pytest.mark.slow
-def test_train_and_repeat_by_its_own_flagfile(tmp_path):
+def test_a_run_is_repeated_by_its_own_flagfile(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"
-    result = run("train", *QUICK, "--weight_decay=1e-4", f"--output_dir={first}")
-    assert result.returncode == 0, result.stderr
-    assert f"Everything is in {first}" in result.stdout
-    assert "dense1/kernel" in result.stdout
+    config = TrainConfig(model="mlp", epochs=1, compression=4.0, rounds=5, weight_decay=1e-4)
+    loop.run(config, str(first), verbose=False)
     again = run("train", f"--flagfile={first / 'flags.cfg'}", f"--output_dir={second}")
     assert again.returncode == 0, again.stderr
+    assert f"Everything is in {second}" in again.stdout
+    assert "dense1/kernel" in again.stdout
     assert (first / "config.json").read_text() == (second / "config.json").read_text()
     masks = [tf_synflow.Masks.load(path / "masks.npz") for path in (first, second)]
     assert masks[0] == masks[1]
@@ -133,7 +134,7 @@ def test_train_and_repeat_by_its_own_flagfile(tmp_path):
 @pytest.mark.slow
 def test_kill_and_resume(tmp_path):
     folder = tmp_path / "run"
-    flags = ["--data=digits", "--model=conv", "--epochs=30", "--compression=10", "--verbose=false"]
+    flags = [*QUICK, "--model=conv", "--epochs=12", "--verbose=false"]
     command = [sys.executable, "-m", "tf_synflow.cli.train", *flags, f"--output_dir={folder}"]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
     metrics = folder / "metrics.jsonl"
@@ -145,12 +146,12 @@ def test_kill_and_resume(tmp_path):
     process.send_signal(signal.SIGKILL)
     process.wait()
     before = metrics.read_text().splitlines()
-    assert len(before) < 30
+    assert len(before) < 12
     masks = (folder / "masks.npz").read_bytes()
     result = run("train", *flags, f"--output_dir={folder}", "--resume")
     assert result.returncode == 0, result.stderr
     lines = [json.loads(line) for line in metrics.read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == list(range(1, 31))
+    assert [line["epoch"] for line in lines] == list(range(1, 13))
     # Epochs before the checkpoint are not trained again: their lines are the same to the clock.
     assert [json.loads(line) for line in before[:-1]] == lines[: len(before) - 1]
     assert (folder / "masks.npz").read_bytes() == masks

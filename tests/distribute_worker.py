@@ -7,13 +7,13 @@ import json
 import os
 import signal
 import socket
-import sys
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import processes
 import small_models
 import tensorflow as tf
 import tf_keras
@@ -25,8 +25,10 @@ from tf_synflow.train.config import TrainConfig
 
 KERASES = {"tf_keras": tf_keras, "keras3": keras}
 COMPRESSION = 3
+# Few rounds: every process prunes several networks, and it is not its rounds that are tested.
+SCHEDULE = tf_synflow.SynFlowPruningSchedule(COMPRESSION, rounds=5)
 BATCH_SIZE = 8
-EPOCHS = 5
+EPOCHS = 3
 
 
 def batches(model, count=32):
@@ -40,6 +42,10 @@ def batches(model, count=32):
 def build(k, distributed, make=small_models.mlp):
     with distributed.scope():
         return make(k)
+
+
+def prune(model):
+    return tf_synflow.prune_at_init(model, schedule=SCHEDULE, verbose=False)
 
 
 def compiled(k, distributed, pruned):
@@ -64,14 +70,15 @@ def state_of(pruned, masks, losses):
 
 
 def fit(k, distributed, make=small_models.mlp, count=25):
-    """Prunes out of the scope, trains with `fit`, evaluates `count` images."""
+    """Prunes out of the scope, trains with `fit`, evaluates `count` images if there are any."""
     model = build(k, distributed, make)
     before = small_models.state(model)
-    pruned = compiled(k, distributed, tf_synflow.prune_at_init(model, COMPRESSION, verbose=False))
+    pruned = compiled(k, distributed, prune(model))
     masks = tf_synflow.masks_of(pruned)
     history = pruned.fit(batches(model), epochs=EPOCHS, verbose=0).history
     found = state_of(pruned, masks, history["loss"])
-    found["evaluated"] = float(pruned.evaluate(batches(model, count), verbose=0))
+    if count:
+        found["evaluated"] = float(pruned.evaluate(batches(model, count), verbose=0))
     stripped = tf_synflow.strip_pruning(pruned)
     found["not_zero_when_stripped"] = small_models.masked_and_not_zero(stripped, masks)
     found["model_unchanged"] = small_models.state(model) == before
@@ -81,7 +88,7 @@ def fit(k, distributed, make=small_models.mlp, count=25):
 def own_loop(k, distributed):
     """The same with a training loop of its own, as Keras 3 needs it on several workers."""
     model = build(k, distributed)
-    pruned = tf_synflow.prune_at_init(model, COMPRESSION, verbose=False)
+    pruned = prune(model)
     with distributed.scope():
         optimizer = k.optimizers.SGD(0.1, momentum=0.9, weight_decay=1e-3)
         optimizer.build(pruned.trainable_variables)
@@ -127,13 +134,13 @@ def trained(k, both):
     alone, one = tf.distribute.get_strategy(), tf.distribute.OneDeviceStrategy("CPU:1")
     with both.scope():
         model = small_models.mlp(k)
-        masks = tf_synflow.compute_masks(model, COMPRESSION, verbose=False)
-        pruned = tf_synflow.prune_at_init(model, COMPRESSION, verbose=False)
+        masks = tf_synflow.compute_masks(model, schedule=SCHEDULE, verbose=False)
+        pruned = prune(model)
     return {
         "alone": fit(k, alone),
         "mirrored": fit(k, both),
         "one_device": fit(k, one),
-        "zoo": fit(k, both, small_models.zoo, 26),
+        "zoo": fit(k, both, small_models.zoo, count=0),
         "own_loop": own_loop(k, alone),
         "inside_the_scope": state_of(pruned, masks, []),
     }
@@ -162,7 +169,7 @@ def runs():
     found = {}
     for name in ("none", "mirrored"):
         with tempfile.TemporaryDirectory() as folder:
-            config = TrainConfig(model="mlp", epochs=1, batch_size=64, strategy=name)
+            config = TrainConfig(model="mlp", rounds=5, epochs=1, batch_size=64, strategy=name)
             loop.run(config, folder, verbose=False)
             with open(f"{folder}/metrics.jsonl") as file:
                 found[name] = json.loads(file.read())
@@ -173,15 +180,16 @@ def runs():
     return found
 
 
-def multiworker():
-    """One of several workers: the same as on one, and differences that all of them notice."""
+def multiworker(backup_folder):
+    """One of several workers: the same as on one, a backup, and differences that all notice."""
     workers = strategy.start("multiworker")
     distributed = workers.strategy
     index = distributed.cluster_resolver.task_id
     found = {"workers": workers.count, "is_chief": workers.is_chief}
     found["tf_keras"] = fit(tf_keras, distributed)
     found["keras3"] = own_loop(keras, distributed)
-    found["zoo"] = fit(tf_keras, distributed, small_models.zoo, 26)
+    found["zoo"] = fit(tf_keras, distributed, small_models.zoo, count=0)
+    found["restored"] = backed_up(distributed, backup_folder)
     for name, k in KERASES.items():
         model = build(k, distributed)
         random = tf_synflow.scores.Random(seed=index)
@@ -206,16 +214,20 @@ def multiworker():
 
 
 def backup(folder, dies_in_epoch):
-    """Keras' own BackupAndRestore; worker 1 kills itself as an epoch begins."""
-    distributed = strategy.start("multiworker").strategy
+    """One of several workers with a backup, of which worker 1 kills itself as an epoch begins."""
+    return backed_up(strategy.start("multiworker").strategy, folder, int(dies_in_epoch))
+
+
+def backed_up(distributed, folder, dies_in_epoch=None):
+    """Training with Keras' own BackupAndRestore."""
     model = build(tf_keras, distributed)
-    pruned = tf_synflow.prune_at_init(model, COMPRESSION, verbose=False)
+    pruned = prune(model)
     masks = tf_synflow.masks_of(pruned)
     epochs = []
 
     def begin(epoch, logs):
         epochs.append(epoch)
-        if epoch == int(dies_in_epoch) and distributed.cluster_resolver.task_id == 1:
+        if epoch == dies_in_epoch and distributed.cluster_resolver.task_id == 1:
             os.kill(os.getpid(), signal.SIGKILL)
 
     callbacks = [
@@ -246,7 +258,7 @@ def parameter_server():
     resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(cluster, rpc_layer="grpc")
     distributed = tf.distribute.ParameterServerStrategy(resolver)
     model = build(tf_keras, distributed)
-    pruned = tf_synflow.prune_at_init(model, COMPRESSION, verbose=False)
+    pruned = prune(model)
     masks = tf_synflow.masks_of(pruned)
     compiled(tf_keras, distributed, pruned)
     # Steps are asynchronous, so that losses depend on who comes first.
@@ -255,9 +267,4 @@ def parameter_server():
 
 
 if __name__ == "__main__":
-    scenario, output, *arguments = sys.argv[1:]
-    findings = globals()[scenario](*arguments)
-    with open(output, "w") as file:
-        json.dump(findings, file)
-    # Servers and their threads do not end by themselves.
-    os._exit(0)
+    processes.report(globals())

@@ -48,11 +48,12 @@ def outputs(model):
     return model(inputs_of(model), training=False).numpy()
 
 
-def train(model, **options):
-    """A few steps; returns the losses."""
+def train(model, eagerly=False, **options):
+    """A few steps, which take longer to trace than to run; returns the losses."""
     x = inputs_of(model)
     y = np.arange(len(tf.nest.flatten(x)[0])) % 3
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), LOSS, jit_compile=False)
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer, LOSS, jit_compile=False, run_eagerly=eagerly)
     return model.fit(x, y, batch_size=4, verbose=0, shuffle=False, **options).history["loss"]
 
 
@@ -94,7 +95,7 @@ def test_trains_with_exact_zeros_and_strips(kind, model, masks, pruned):
 
 
 def test_saved_loaded_cloned_exported(kind, model, masks, pruned, tmp_path):
-    train(pruned)
+    train(pruned, eagerly=True)
     expected = outputs(pruned)
 
     pruned.save(tmp_path / "model.keras")
@@ -106,6 +107,7 @@ def test_saved_loaded_cloned_exported(kind, model, masks, pruned, tmp_path):
     np.testing.assert_array_equal(outputs(loaded), expected)
     iterations = [int(one.optimizer.iterations.numpy()) for one in (pruned, loaded)]
     assert iterations == [2, 2]
+    loaded.run_eagerly = False
     loaded.fit(inputs_of(model), np.arange(8) % 3, verbose=0)
     assert masked_and_not_zero(loaded, masks) == 0 and moved(pruned, loaded, masks)
 
@@ -205,7 +207,7 @@ def test_calls_with_masks_of_time_steps_and_keywords():
     for ours, plain in zip(pruned(data), stripped(data), strict=True):
         np.testing.assert_array_equal(ours, plain)
     assert not np.allclose(pruned(data)[0], model(data)[0])
-    pruned.compile("adam", ["mse", None], jit_compile=False)
+    pruned.compile("adam", ["mse", None], run_eagerly=True)  # to trace it takes ten seconds
     pruned.fit(data, np.ones((3, 3)), verbose=0)
     assert masked_and_not_zero(pruned, masks) == 0 and moved(model, pruned, masks)
 
@@ -333,6 +335,7 @@ for name in names:
     outputs = np.array(model(x)).tolist()
     if name.endswith(".h5"):  # Keras mixes up the variables of its optimizer, pruned or not
         model.compile("sgd", "sparse_categorical_crossentropy")
+    model.run_eagerly = False
     model.fit(x, np.arange(8) % 3, verbose=0)
     report[name] = [outputs, masked_and_not_zero(model, masks)]
 print("REPORT" + json.dumps(report))
@@ -345,7 +348,7 @@ def test_loaded_in_a_fresh_process(tmp_path):
     for kind in ("shared", "subclassed", "lazy", "trainer", "constructed"):
         model = MODELS[kind]()
         pruned = inject.inject(model, some_masks(model))
-        train(pruned)
+        train(pruned, eagerly=True)
         for suffix in ("keras", "h5") if kind == "shared" else ("keras",):
             pruned.save(tmp_path / f"{kind}.{suffix}")
             expected[f"{kind}.{suffix}"] = outputs(pruned), some_masks(model)

@@ -22,6 +22,7 @@ from tf_synflow.flow.weights import all_weights
 
 sparsity = compat.tfmot().sparsity.keras
 ROUNDS = {"schedule": tf_synflow.SynFlowPruningSchedule(4, rounds=5)}
+HALF = {"schedule": tf_synflow.SynFlowPruningSchedule(2, rounds=3)}
 ZOO_KERNELS = [
     "conv/kernel",
     "depthwise/depthwise_kernel",
@@ -155,12 +156,12 @@ def test_sequential_stays_sequential():
     model = tf_keras.Sequential(
         [tf_keras.Input((6,)), tf_keras.layers.Dense(4, name="a"), tf_keras.layers.Dense(3)]
     )
-    pruned = tf_synflow.prune_at_init(model, 2)
+    pruned = tf_synflow.prune_at_init(model, **HALF)
     assert isinstance(pruned, tf_keras.Sequential)
     assert isinstance(tf_synflow.strip_pruning(pruned), tf_keras.Sequential)
     late = tf_keras.Sequential([tf_keras.layers.Dense(4, name="a"), tf_keras.layers.Dense(3)])
     late.build((None, 6))
-    assert tf_synflow.masks_of(tf_synflow.prune_at_init(late, 2)).kept == 18
+    assert tf_synflow.masks_of(tf_synflow.prune_at_init(late, **HALF)).kept == 18
 
 
 @pytest.mark.parametrize("kind", ["Dense", "Conv1D", "Conv3D", "Conv2DTranspose"])
@@ -173,7 +174,7 @@ def test_other_layers(kind):
     model = tf_keras.Sequential(
         [tf_keras.Input((*([4] * rank), 2)), getattr(layers, kind)(*arguments, name="layer")]
     )
-    masks = tf_synflow.compute_masks(model, 2)
+    masks = tf_synflow.compute_masks(model, **HALF)
     pruned = tf_synflow.apply_masks(model, masks)
     x = np.ones((2, *([4] * rank), 2), "float32")
     np.testing.assert_array_equal(tf_synflow.strip_pruning(pruned)(x), pruned(x))
@@ -187,7 +188,7 @@ def test_embedding(mask_zero):
     x = layers.Embedding(7, 4, mask_zero=mask_zero, name="embedding")(inputs)
     x = layers.GlobalAveragePooling1D()(x)
     model = randomise(tf_keras.Model(inputs, layers.Dense(2, name="head")(x)))
-    masks = tf_synflow.compute_masks(model, 2)
+    masks = tf_synflow.compute_masks(model, **HALF)
     assert list(masks) == ["embedding/embeddings", "head/kernel"]
     pruned = tf_synflow.apply_masks(model, masks)
     x = np.array([[1, 2, 0, 0, 0], [3, 4, 5, 6, 1]])
@@ -209,7 +210,7 @@ def test_masks_of_time_steps_pass_through_wrapped_layers(kind):
         x, data = layers.Masking()(inputs), np.ones((1, 4, 3)) * [[[1], [2], [0], [0]]]
     x = layers.Conv1D(3, 1, name="steps")(layers.Dense(3, name="units")(x))
     model = randomise(tf_keras.Model(inputs, layers.GlobalAveragePooling1D()(x)))
-    pruned = tf_synflow.prune_at_init(model, 2)
+    pruned = tf_synflow.prune_at_init(model, **HALF)
     np.testing.assert_allclose(pruned(data), tf_synflow.strip_pruning(pruned)(data), rtol=1e-6)
 
 
@@ -235,7 +236,7 @@ def test_regularizers_still_count():
     outputs = tf_keras.layers.Dense(
         3, kernel_regularizer="l2", activity_regularizer="l2", name="d"
     )(inputs)
-    pruned = tf_synflow.prune_at_init(tf_keras.Model(inputs, outputs), 2)
+    pruned = tf_synflow.prune_at_init(tf_keras.Model(inputs, outputs), **HALF)
     stripped = tf_synflow.strip_pruning(pruned)
     x = np.ones((2, 16), "float32")
     pruned(x), stripped(x)
@@ -325,7 +326,7 @@ def test_a_mask_that_cannot_be_frozen_in_is_never_dropped_in_silence():
 
 @pytest.mark.parametrize(("own", "other"), [(tf_keras, keras), (keras, tf_keras)])
 def test_objects_of_the_other_keras_say_which_import_to_use(own, other):
-    pruned = tf_synflow.prune_at_init(mlp(own), 2)
+    pruned = tf_synflow.prune_at_init(mlp(own), **HALF)
     for wrong in (
         {"optimizer": other.optimizers.Adam()},
         {"loss": [other.losses.MeanSquaredError()]},

@@ -18,6 +18,7 @@ from tf_synflow.train.config import TrainConfig
 CONFIG = TrainConfig(
     model="conv",
     compression=5,
+    rounds=5,
     epochs=4,
     batch_size=64,
     learning_rate=0.05,

@@ -258,7 +258,7 @@ def test_true_scores_are_arrays_times_two_to_the_scale():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("depth", "scale", "sign"), [(500, 0.02, -1), (150, 200.0, 1)])
+@pytest.mark.parametrize(("depth", "scale", "sign"), [(200, 0.002, -1), (120, 2000.0, 1)])
 def test_hundreds_of_layers(depth, scale, sign):
     units, scorer = 8, BoundOnce()
     model = deep(tf_keras, depth, scale, units)

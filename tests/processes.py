@@ -65,3 +65,13 @@ def scenario(worker, name, folder, *arguments, tf_configs=("",)):
     with started([*command, *map(str, arguments)], folder, tf_configs) as processes:
         finished(processes, folder)
     return [json.loads((folder / f"found{i}").read_text()) for i in range(len(tf_configs))]
+
+
+def report(scenarios):
+    """The end of a worker's file: runs the scenario of the command line, writes what it found."""
+    name, output, *arguments = sys.argv[1:]
+    found = scenarios[name](*arguments)
+    with open(output, "w") as file:
+        json.dump(found, file)
+    # Servers and their threads do not end by themselves.
+    os._exit(0)

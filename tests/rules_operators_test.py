@@ -232,7 +232,7 @@ def test_flow_through_the_branches_adds_up(k, prefix, name):
     function = (KERAS_OPS if k is keras else TF_FUNCTIONS)[name]
     model = two_branches(k, function)
     assert f"{prefix}.{name}" in keys_in(model), "the table tests another op than it says"
-    flow, sums = flow_and_sums(model, "*/kernel")
+    flow, sums = flow_and_sums(model, "*/kernel", traced=True)
     assert flow > 0
     rtol = 1e-6 if "esize" in name else 1e-12  # TensorFlow resizes in float32
     np.testing.assert_allclose(sum(sums.values()), flow, rtol=rtol)

@@ -132,10 +132,15 @@ def test_pieces_of_another_shape(selection):
 # --- several, in processes of their own -----------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def on_devices(tmp_path_factory):
+    return scenario("devices", tmp_path_factory.mktemp("devices"))[0]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("devices", "chunk"), [(1, 2**20), (2, 5), (4, 2**20), (8, 2**20)])
-def test_devices_select_as_one_does(devices, chunk, tmp_path):
-    (found,) = scenario("equal", tmp_path, devices, chunk)
+@pytest.mark.parametrize("devices", [1, 2, 4, 8])
+def test_devices_select_as_one_does(devices, on_devices):
+    found = on_devices["equal"][str(devices)]
     assert found["replicas"] == devices
     assert found["examples"] >= 60
     assert found["traces"] == 1  # whatever the density
@@ -145,8 +150,8 @@ def test_devices_select_as_one_does(devices, chunk, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("devices", [2, 4])
-def test_a_network_that_no_device_holds(devices, tmp_path):
-    (found,) = scenario("networks", tmp_path, devices)
+def test_a_network_that_no_device_holds(devices, on_devices):
+    found = on_devices["networks"][str(devices)]
     for network in found.values():
         assert network["different"] == []
         assert network["like_compute_masks"]

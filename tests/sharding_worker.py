@@ -3,14 +3,14 @@
 python sharding_worker.py SCENARIO OUTPUT [ARGUMENT ...]
 """
 
-import json
 import os
-import sys
+from unittest import mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
+import processes
 import sharded_scores
 import tensorflow as tf
 from hypothesis import given, settings
@@ -24,18 +24,24 @@ from tf_synflow.masks.select import select
 from tf_synflow.masks.sharding import Selection, Sharding
 
 
-def mirrored(devices):
+def devices():
+    """What is found on so many of the virtual devices of one process."""
     cpu = tf.config.list_physical_devices("CPU")[0]
-    logical = [tf.config.LogicalDeviceConfiguration()] * devices
+    logical = [tf.config.LogicalDeviceConfiguration()] * 8
     tf.config.set_logical_device_configuration(cpu, logical)
-    return tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(devices)])
+    found = {"equal": {}, "networks": {}}
+    for count in (1, 2, 4, 8):
+        strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
+        with mock.patch.object(sharding, "CHUNK", 5 if count == 2 else sharding.CHUNK):
+            found["equal"][count] = equal(strategy)
+        if count in (2, 4):
+            found["networks"][count] = networks(strategy)
+    return found
 
 
-def equal(devices, chunk):
-    """Masks of drawn scores on so many devices are those of `select`."""
-    strategy = mirrored(int(devices))
-    sharding.CHUNK = int(chunk)
-    shardings = sharded_scores.shardings(int(devices))
+def equal(strategy):
+    """Masks of drawn scores on the devices are those of `select`."""
+    shardings = sharded_scores.shardings(strategy.num_replicas_in_sync)
     selection = Selection(strategy, shardings)
     examples = 0
 
@@ -159,8 +165,7 @@ def prune(model, strategy, compression, rounds):
     }
 
 
-def networks(devices):
-    strategy = mirrored(int(devices))
+def networks(strategy):
     random = np.random.default_rng(0)
     return {
         "normal": prune(mlp(random.standard_normal), strategy, 10, 12),
@@ -197,9 +202,4 @@ def workers():
 
 
 if __name__ == "__main__":
-    scenario, output, *arguments = sys.argv[1:]
-    findings = globals()[scenario](*arguments)
-    with open(output, "w") as file:
-        json.dump(findings, file)
-    # Servers and their threads do not end by themselves.
-    os._exit(0)
+    processes.report(globals())

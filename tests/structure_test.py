@@ -17,6 +17,13 @@ from tf_synflow.masks.structure import Blocks, Channels, MOfN
 from tf_synflow.targets import TARGETS
 
 each_keras = pytest.mark.parametrize("k", KERASES)
+
+
+def of(compression):
+    """Few rounds, for what holds after any of them."""
+    return tf_synflow.SynFlowPruningSchedule(compression, rounds=5)
+
+
 SHAPES = st.tuples(st.integers(1, 3), st.integers(1, 9), st.integers(1, 7))
 
 
@@ -100,7 +107,7 @@ def test_whole_groups_as_few_as_hold_the_weights_asked_for(shapes, structure, sc
 @pytest.mark.parametrize("structure", ["1x4", "1x16", "2x1", "4x1", "channel", "2:4"])
 def test_masks_of_a_model(k, structure):
     model = mlp(k, units=(32, 16, 8))
-    masks = tf_synflow.compute_masks(model, 4, structure=structure, verbose=False)
+    masks = tf_synflow.compute_masks(model, schedule=of(4), structure=structure, verbose=False)
     asked = quantities.kept_count(masks.size, 0.25)
     # To the largest group: a unit with the 32 weights that lead into it and the 16 that read it.
     assert asked <= masks.kept < asked + (32 + 16 if structure == "channel" else 32)
@@ -114,7 +121,9 @@ def test_masks_of_a_model(k, structure):
 def test_blocks_of_a_known_size_are_counted_exactly(k):
     model = mlp(k, units=(64, 32, 16), use_bias=False)
     for compression in (1.5, 2, 10, 33):
-        masks = tf_synflow.compute_masks(model, compression, structure="1x4", verbose=False)
+        masks = tf_synflow.compute_masks(
+            model, schedule=of(compression), structure="1x4", verbose=False
+        )
         blocks = masks.size // 4
         assert masks.kept == 4 * quantities.kept_count(blocks, 1 / compression)
 
@@ -122,8 +131,8 @@ def test_blocks_of_a_known_size_are_counted_exactly(k):
 @each_keras
 def test_no_structure_is_blocks_of_one(k):
     model = residual(k)
-    plain = tf_synflow.compute_masks(model, 5, verbose=False)
-    assert tf_synflow.compute_masks(model, 5, structure="1x1", verbose=False) == plain
+    plain = tf_synflow.compute_masks(model, schedule=of(5), verbose=False)
+    assert tf_synflow.compute_masks(model, schedule=of(5), structure="1x1", verbose=False) == plain
 
 
 def test_structures_by_name_and_depthwise_channels():
@@ -135,7 +144,10 @@ def test_structures_by_name_and_depthwise_channels():
     x = layers.GlobalAveragePooling2D()(x)
     model = randomise(keras.Model(inputs, layers.Dense(8, name="head")(x)))
     masks = tf_synflow.compute_masks(
-        model, 3, structure={"head/*": "1x4", "point/*": "2x1", "deep/*": "channel"}, verbose=False
+        model,
+        schedule=of(3),
+        structure={"head/*": "1x4", "point/*": "2x1", "deep/*": "channel"},
+        verbose=False,
     )
     assert masks.info["structure"] == {
         "deep/depthwise_kernel": "channel",
@@ -162,19 +174,21 @@ def separable(k):
 @each_keras
 def test_a_target_prunes_what_it_accelerates(k):
     model = separable(k)
-    wasm = tf_synflow.compute_masks(model, 10, target="wasm", verbose=False)
+    wasm = tf_synflow.compute_masks(model, schedule=of(10), target="wasm", verbose=False)
     assert set(wasm) == {"p1/kernel", "p2/kernel"}
     assert wasm.kept == quantities.kept_count(8 * 16 + 16 * 16, 0.1)
     assert wasm.info["structure"] == {} and wasm.info["target"] == "wasm"
     assert wasm.info["scope"] == "layer"
     assert max(mask.mean() for mask in wasm.values()) < 0.11
-    x86 = tf_synflow.compute_masks(model, 2, target="cpu-x86", verbose=False)
+    x86 = tf_synflow.compute_masks(model, schedule=of(2), target="cpu-x86", verbose=False)
     assert x86.info["structure"] == {"head/kernel": "1x4"}
-    board = tf_synflow.compute_masks(model, 2, target="microcontroller", verbose=False)
+    board = tf_synflow.compute_masks(model, schedule=of(2), target="microcontroller", verbose=False)
     assert set(board) == {"stem/kernel", "p1/kernel", "p2/kernel", "head/kernel"}
     assert set(board.info["structure"]) == {"stem/kernel", "p1/kernel", "p2/kernel"}
     assert set(board.info["structure"].values()) == {"channel"}
-    some = tf_synflow.prune_at_init(model, 4, target="wasm", prunable="p2/*", verbose=False)
+    some = tf_synflow.prune_at_init(
+        model, schedule=of(4), target="wasm", prunable="p2/*", verbose=False
+    )
     assert set(tf_synflow.masks_of(some)) == {"p2/kernel"}
 
 
@@ -248,7 +262,9 @@ def test_no_class_goes_with_its_channel(k):
         [k.Input((16,)), layers.Dense(10, name="head"), layers.Softmax()], name="top"
     )
     model = k.Model(inputs, inner(layers.Dense(16, activation="relu", name="first")(inputs)))
-    masks = tf_synflow.compute_masks(randomise(model), 4, structure="channel", verbose=False)
+    masks = tf_synflow.compute_masks(
+        randomise(model), schedule=of(4), structure="channel", verbose=False
+    )
     assert masks.info["structure"] == {"first/kernel": "channel"}
     assert masks["top/head/kernel"].any(0).sum() > 1
 
@@ -304,5 +320,5 @@ def test_kernels_whose_axes_are_others_are_pruned_one_by_one():
     x = layers.MultiHeadAttention(2, 4, name="attention")(x, x)
     x = layers.LSTM(4, name="lstm")(x)
     model = randomise(keras.Model(inputs, layers.Dense(4, name="head")(x)))
-    masks = tf_synflow.compute_masks(model, 2, structure="1x4", verbose=False)
+    masks = tf_synflow.compute_masks(model, schedule=of(2), structure="1x4", verbose=False)
     assert set(masks.info["structure"]) == {"conv/kernel", "head/kernel"}

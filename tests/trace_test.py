@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 import tf_keras
 from flow_sums import NO_BIAS, flow_and_sums, registered, without_additive_terms
-from small_models import KERASES, randomise, state
+from small_models import KERASES, BoundOnce, randomise, state
 
 import tf_synflow
 from tf_synflow import errors
@@ -55,12 +55,18 @@ def assert_equal_scores(model, functional, **keywords):
     own = weights.all_weights(model)
     for name, weight in weights.all_weights(functional).items():
         weight.variable.assign(own[name].variable.numpy())
-    found, expected = tf_synflow.score(model, **keywords), tf_synflow.score(functional)
+    mine, theirs = BoundOnce(), BoundOnce()
+    found, expected = (
+        tf_synflow.score(model, mine, **keywords),
+        tf_synflow.score(functional, theirs),
+    )
     assert set(found) == set(expected)
     for name, array in found.items():
         np.testing.assert_array_equal(array, expected[name], err_msg=name)
-    masks = tf_synflow.compute_masks(model, 3, **keywords)
-    for name, mask in tf_synflow.compute_masks(functional, 3).items():
+    schedule = tf_synflow.SynFlowPruningSchedule(3, rounds=5)
+    masks = tf_synflow.compute_masks(model, schedule=schedule, scorer=mine, **keywords)
+    other = tf_synflow.compute_masks(functional, schedule=schedule, scorer=theirs)
+    for name, mask in other.items():
         np.testing.assert_array_equal(mask, masks[name], err_msg=name)
 
 
@@ -194,7 +200,7 @@ def test_layers_made_of_layers(nested, k):
     assert {f"{path}/p5/kernel", f"{path}/p3/kernel", f"{path}/attention/query/kernel"} < set(sums)
     np.testing.assert_allclose(sums[f"{path}/p5/kernel"], sums[f"{path}/p3/kernel"], rtol=1e-12)
     assert 0 < sums[f"{path}/p5/kernel"] < (2 if nested else 1) * flow
-    masks = tf_synflow.compute_masks(model, 4)
+    masks = tf_synflow.compute_masks(model, schedule=tf_synflow.SynFlowPruningSchedule(4, rounds=5))
     assert masks.kept == -(-masks.size // 4)
 
 
