@@ -33,7 +33,10 @@ class Scores(Mapping[str, np.ndarray]):
         self._arrays = dict(arrays)
         self.log2_scale = int(log2_scale)
         if self.log2_scale and self._fits(self.log2_scale):
-            self._arrays = {n: np.ldexp(a, self.log2_scale) for n, a in self._arrays.items()}
+            # Halves, for 2^1074 is more than float64 holds.
+            half = np.ldexp(1.0, self.log2_scale // 2)
+            rest = np.ldexp(1.0, self.log2_scale - self.log2_scale // 2)
+            self._arrays = {n: a * half * rest for n, a in self._arrays.items()}
             self.log2_scale = 0
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -73,9 +76,12 @@ class Scores(Mapping[str, np.ndarray]):
     def _fits(self, exponent: int) -> bool:
         smallest, largest = np.inf, 0.0
         for array in self._arrays.values():
-            positive = np.abs(array[array != 0])
-            if positive.size:
-                smallest, largest = min(smallest, positive.min()), max(largest, positive.max())
+            sizes = np.abs(array) if array.min(initial=0) < 0 else array
+            largest = max(largest, sizes.max(initial=0))
+            least = sizes.min(initial=np.inf)
+            if least == 0:  # seldom: a mask has removed weights
+                least = np.where(sizes > 0, sizes, np.inf).min()
+            smallest = min(smallest, least)
         limits = np.finfo(np.float64)
         if not largest or not np.isfinite(largest):
             return True
