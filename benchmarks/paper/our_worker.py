@@ -32,6 +32,7 @@ class Commands:
     def prune(self, compression: float, rounds: int, masks: str) -> dict:
         """All that `compute_masks` does, from the model to the masks; these go to a file."""
         schedule = tf_synflow.SynFlowPruningSchedule(compression, rounds)
+        worker.start_of_peak()
         seconds, processor, found = worker.seconds_of(
             lambda: tf_synflow.compute_masks(
                 self._model, compression, schedule=schedule, verbose=False

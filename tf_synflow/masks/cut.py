@@ -132,6 +132,7 @@ def _look_at_all(tensors: Sequence[TiledScores], low: float, high: float) -> lis
 def _look_at(tensor: TiledScores, part: slice, high: float) -> tuple[np.ndarray, np.ndarray]:
     """Of some rows of a weight, what does not reach `high`: places and scores of a `_Found`."""
     mask, places, scores, buffer = tensor.survivors.mask, [], [], None
+    number = np.int32 if mask.size < 2**31 else np.int64  # there may be as many as weights
     for rows, tile in tensor.tiles(part):
         if buffer is None:  # new memory for each tile would cost more than what is done in it
             buffer = np.empty(tile.shape, bool)
@@ -139,7 +140,7 @@ def _look_at(tensor: TiledScores, part: slice, high: float) -> tuple[np.ndarray,
         some = np.flatnonzero(np.logical_and(chosen, mask[rows], out=chosen))
         scores.append(tile.reshape(-1).take(some))
         some += rows.start * tile.shape[1]
-        places.append(some)
+        places.append(some.astype(number))
     return _joined(places, int), _joined(scores)
 
 
