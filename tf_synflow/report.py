@@ -178,7 +178,8 @@ def summary(model: Any, prunable: Prunable = None, *, input_shape: Any = None) -
     network = Network(model, prunable, input_shape)
     masks = _masks(model, network)
     positions = _positions(network, masks)
-    effective = {name: np.count_nonzero(mask) for name, mask in network.on_path(masks).items()}
+    on_path = network.on_path(masks)
+    effective = {name: int(np.count_nonzero(mask)) for name, mask in on_path.items()}
     scores = SynFlow().bind(network)(masks)
     rows = []
     for name, mask in masks.items():
