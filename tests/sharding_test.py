@@ -132,15 +132,16 @@ def test_pieces_of_another_shape(selection):
 # --- several, in processes of their own -----------------------------------------------------------
 
 
-@pytest.fixture(scope="module")
-def on_devices(tmp_path_factory):
-    return scenario("devices", tmp_path_factory.mktemp("devices"))[0]
+@pytest.fixture(scope="module", params=[1, 2, 4, 8])
+def on_devices(request, tmp_path_factory):
+    """The number of devices, and what a process with so many found."""
+    folder = tmp_path_factory.mktemp("devices")
+    return request.param, scenario("devices", folder, request.param)[0]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [1, 2, 4, 8])
-def test_devices_select_as_one_does(devices, on_devices):
-    found = on_devices["equal"][str(devices)]
+def test_devices_select_as_one_does(on_devices):
+    devices, found = on_devices[0], on_devices[1]["equal"]
     assert found["replicas"] == devices
     assert found["examples"] >= 60
     assert found["traces"] == 1  # whatever the density
@@ -149,9 +150,10 @@ def test_devices_select_as_one_does(devices, on_devices):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("devices", [2, 4])
-def test_a_network_that_no_device_holds(devices, on_devices):
-    found = on_devices["networks"][str(devices)]
+@pytest.mark.parametrize("on_devices", [2, 4], indirect=True)
+def test_a_network_that_no_device_holds(on_devices):
+    found = on_devices[1]["networks"]
+    assert set(found) == {"normal", "quarters"}
     for network in found.values():
         assert network["different"] == []
         assert network["like_compute_masks"]

@@ -24,19 +24,16 @@ from tf_synflow.masks.select import select
 from tf_synflow.masks.sharding import Selection, Sharding
 
 
-def devices():
-    """What is found on so many of the virtual devices of one process."""
+def devices(count):
+    """What is found on so many virtual devices."""
+    count = int(count)
     cpu = tf.config.list_physical_devices("CPU")[0]
-    logical = [tf.config.LogicalDeviceConfiguration()] * 8
+    logical = [tf.config.LogicalDeviceConfiguration()] * count
     tf.config.set_logical_device_configuration(cpu, logical)
-    found = {"equal": {}, "networks": {}}
-    for count in (1, 2, 4, 8):
-        strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
-        with mock.patch.object(sharding, "CHUNK", 5 if count == 2 else sharding.CHUNK):
-            found["equal"][count] = equal(strategy)
-        if count in (2, 4):
-            found["networks"][count] = networks(strategy)
-    return found
+    strategy = tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)])
+    with mock.patch.object(sharding, "CHUNK", 5 if count == 2 else sharding.CHUNK):
+        found = {"equal": equal(strategy)}
+    return {**found, "networks": networks(strategy) if count in (2, 4) else {}}
 
 
 def equal(strategy):
