@@ -84,10 +84,11 @@ def test_masks_are_those_of_all_scores_selected_round_by_round(prunable, dtype, 
 @pytest.mark.parametrize("k", KERASES)
 @pytest.mark.parametrize(
     "arguments",
-    [{"ties": "reference"}, {"structure": "1x4"}, {"structure": "channel"}, {"structure": "2:4"}],
+    [{"ties": "reference"}, {"structure": "1x4"}, {"structure": "2:4"}],
     ids=lambda arguments: "-".join(arguments.values()),
 )
 def test_what_is_not_cut_tile_by_tile(arguments, k):
+    """Channels are more than what is selected: tests/structure_test.py."""
     model, scorer = zoo(k), BoundOnce()
     schedule = tf_synflow.SynFlowPruningSchedule(4, 5)
     found = tf_synflow.compute_masks(model, schedule=schedule, scorer=scorer, **arguments)
