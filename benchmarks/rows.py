@@ -14,12 +14,14 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
         return list(csv.DictReader(file))
 
 
-def write(path: pathlib.Path, rows: Sequence[dict[str, Any]]) -> None:
-    """All rows, or the file stays as it was."""
+def write(
+    path: pathlib.Path, rows: Sequence[dict[str, Any]], columns: Sequence[str] | None = None
+) -> None:
+    """All rows, by default with the columns of the first, or the file stays as it was."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f"{path.name}.tmp")
     with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer = csv.DictWriter(file, columns or list(rows[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(rows)
     temporary.replace(path)

@@ -29,6 +29,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import rows as table
 from absl import app, flags
 from zoo_page import page
 
@@ -340,24 +341,6 @@ def where(keras: str) -> str:
 # --- the table ------------------------------------------------------------------------------------
 
 
-def read(path: pathlib.Path) -> list[dict[str, str]]:
-    if not path.exists():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write(path: pathlib.Path, rows: list[dict[str, Any]]) -> None:
-    """CSV, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-    temporary.replace(path)
-
-
 def key(row: dict[str, Any]) -> tuple[str, str, str]:
     return row["model"], row["keras"], str(row["compression"])
 
@@ -368,12 +351,12 @@ def main(argv: list[str]) -> None:
         run_one(argv[1:])
         return
     path, start = pathlib.Path(_OUT.value), time.monotonic()
-    rows = read(path)
+    rows = table.read(path)
     if _RETRY.value:
         wanted = set(cells(_MODELS.value, _KERAS.value, _COMPRESSIONS.value))
         rows = [row for row in rows if not row["reason"] or key(row) not in wanted]
     if not _DOCS_ONLY.value:
-        write(path, rows)
+        table.write(path, rows, COLUMNS)
         there = {key(row) for row in rows}
         for cell in cells(_MODELS.value, _KERAS.value, _COMPRESSIONS.value):
             if cell in there:
@@ -390,7 +373,7 @@ def main(argv: list[str]) -> None:
     every = list(cells([], ["keras", "tf_keras"], ["10", "100"]))
     docs.write_text(
         page(
-            read(path),
+            table.read(path),
             every,
             classes=CLASSES,
             steps=STEPS,

@@ -99,11 +99,11 @@ def _on_paths(
         masks, left, count = attempt(wanted)
     while more is None and left >= keep and wanted - too_few > 1:
         middle = (too_few + wanted) // 2
-        tried = attempt(middle)
-        if tried[1] >= keep:
-            wanted, (masks, left, count) = middle, tried
+        fewer, fewer_left, fewer_count = attempt(middle)
+        if fewer_left >= keep:
+            wanted, masks, left, count = middle, fewer, fewer_left, fewer_count
         else:
-            too_few = tried[2]
+            too_few = fewer_count
     return masks, count - left
 
 
