@@ -17,6 +17,15 @@ VALUES = {
 }
 
 
+@pytest.fixture(scope="module", autouse=True, params=["bracket", "all"])
+def _looked_at(request):
+    """So few scores are all looked at as a rule; a bracket has to give the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "bracket":
+            patch.setattr(cut_module, "_FEW", 0)
+        yield
+
+
 class Arrays(TiledScores):
     """Scores that are there, handed out in tiles.
 

@@ -261,7 +261,7 @@ def _normalised(
     value: tf.Tensor, log2_scale: tf.Tensor, classes: tuple[Classes, ...] = ()
 ) -> FlowTensor:
     factor, log2_scale = _normalisation(value.dtype)(tf.stop_gradient(value), log2_scale)
-    return FlowTensor(value * tf.stop_gradient(factor), log2_scale, classes)
+    return FlowTensor(value * factor, log2_scale, classes)
 
 
 @functools.cache
@@ -287,4 +287,4 @@ def _normalisation(dtype: tf.DType) -> Callable[..., tuple[tf.Tensor, tf.Tensor]
 
 
 def _power_of_two(exponent: tf.Tensor) -> tf.Tensor:
-    return tf.stop_gradient(tf.pow(tf.constant(2, exponent.dtype), exponent))
+    return tf.pow(tf.constant(2, exponent.dtype), exponent)

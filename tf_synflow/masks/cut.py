@@ -18,8 +18,11 @@ from tf_synflow.masks.survivors import Survivors
 
 # How many scores are sampled for a bracket, and how far it reaches to both sides of the share that
 # is removed: a sixth of that share and one in two hundred.
-_SAMPLES = 2**13
+_SAMPLES = 2**12
 _RELATIVE_REACH, _REACH = 1 / 6, 0.005
+
+# So few scores are sooner ranked than sampled.
+_FEW = 2**15
 
 # In units of a tile: scores near a threshold below it are too near what float32 holds at all.
 _SMALLEST = 2.0**-80
@@ -194,6 +197,8 @@ def _joined(parts: Sequence[np.ndarray], dtype: type = np.float64) -> np.ndarray
 
 def _bracket(tensors: Sequence[TiledScores], keep: int, left: int) -> tuple[float, float]:
     """Scores a little below and above the threshold, as a sample of them says."""
+    if left <= _FEW:
+        return -1.0, np.inf
     generator = np.random.default_rng(0)
     scores, stands_for = [], []
     for one in tensors:

@@ -88,11 +88,10 @@ class SynapticFlow:
 
     def factors(self) -> tuple[list[Factors], float]:
         """The scores of the weights that are left, and the exponent of their common scale."""
-        found, log2_scale = self._flow(tf.ones([], self._dtype), self._fixed)
-        found = tf.nest.map_structure(lambda tensor: tensor.numpy(), found)
+        found, log2_scale = self._flow(self._one, self._fixed)
         tensors = []
         for name, survivors in self._survivors.items():
-            rows, signals, gradients = found[name]
+            rows, signals, gradients = ([one.numpy() for one in part] for part in found[name])
             rows, signals = map(_flat, rows), map(_flat, signals)
             products = [*zip(rows, self._windows[name], signals, strict=True)]
             tensors.append(Factors(name, survivors, products, gradients))
@@ -104,6 +103,7 @@ class SynapticFlow:
 
     def _trace(self) -> None:
         network, dtype = self._network, tf.as_dtype(self._dtype)
+        self._one = tf.ones([], dtype)
         # Fed, for TensorFlow never forgets a graph with custom gradients, nor what it captures.
         self._fixed = {}
         for name, weight in network.weights.items():
