@@ -5,9 +5,9 @@
     python benchmarks/edge_speed.py --models=mobilenet_v1 --keep=runs/edge
     node benchmarks/wasm/benchmark.mjs runs/edge/mobilenet_v1*.tflite
 
-- `vgg16_*` (32x32, by initializer): SynFlow at 100x and 1000x, dead channels removed
-  (`shrink=True`), float32 and int8, against the dense float32 file; at 100x also over whole
-  channels, as many weights kept;
+- `vgg16_*` (32x32, by initializer): SynFlow at 100x and 1000x, weight by weight and over whole
+  channels, as many weights kept; dead channels removed (`shrink=True`), float32 and int8, against
+  the dense float32 file;
 - `mlp` (784-2048-2048-2048-10): SynFlow over blocks of 1x4 at 90 % and 95 % zeros, which
   ai-edge-litert computes with a sparse kernel;
 - `mobilenet_v1` (224x224, shaped for XNNPACK): SynFlow on the 1x1 convolutions, 90 % zeros, for
@@ -18,6 +18,7 @@ it is timed. Ratios are medians over rounds in which all files take turns.
 """
 
 import csv
+import itertools
 import os
 import pathlib
 import tempfile
@@ -69,7 +70,7 @@ def vgg16_files(initializer: str) -> Iterator[File]:
     int8 = {"quantize": "int8", "representative_data": images}
     yield "dense float32", dense, {"shrink": False, "sparse": False}
     yield "dense int8", dense, {"shrink": False, "sparse": False, **int8}
-    for compression, structure in ((100, None), (100, "channel"), (1000, None)):
+    for compression, structure in itertools.product((100, 1000), (None, "channel")):
         pruned = tf_synflow.prune_at_init(dense, compression, structure=structure)
         pruned = tf_synflow.shrink(pruned)
         settle(pruned, images)

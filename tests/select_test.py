@@ -8,6 +8,7 @@ from hypothesis.extra import numpy as st_np
 
 from tf_synflow import errors, quantities
 from tf_synflow.densities import densities
+from tf_synflow.masks import select as select_module
 from tf_synflow.masks.select import select
 
 
@@ -156,3 +157,19 @@ def test_without_ties_the_order_of_the_tensors_does_not_matter(scores, density):
     forward = select(scores, full(scores), density)
     backward = select(dict(reversed(scores.items())), full(scores), density)
     assert all(np.array_equal(forward[name], backward[name]) for name in scores)
+
+
+@settings(deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 5)), min_size=1, max_size=60),
+    st.floats(0.01, 1),
+)
+def test_groups_of_many_sizes_are_ranked_as_by_sorting(groups, share):
+    scores, sizes = (np.array(column) for column in zip(*groups, strict=True))
+    keep = max(1, int(share * sizes.sum()))
+    order = sorted(range(len(groups)), key=lambda i: (-scores[i], i))
+    enough = next(n for n in range(1, len(order) + 1) if sizes[order[:n]].sum() >= keep)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(select_module, "_FEW", 4)
+        found = select_module._highest_of_unequal(scores.astype(float), sizes, keep)
+    assert np.flatnonzero(found).tolist() == sorted(order[:enough])

@@ -40,13 +40,36 @@ def blocks_of(array, structure):
 def test_blocks_add_up_and_spread(shape, outputs, inputs):
     structure = Blocks(outputs, inputs)
     array = np.random.RandomState(0).random_sample(shape)
-    pooled = structure.pooled(array)
+    groups = structure.groups(shape)
+    pooled = groups.pooled(array)
     sums = [block.sum() for block in blocks_of(array, structure)]
     np.testing.assert_allclose(pooled.ravel(), sums)
-    spread = structure.spread(pooled, shape)
+    spread = groups.spread(pooled, shape)
     assert spread.shape == shape
     for block, total in zip(blocks_of(spread, structure), sums, strict=True):
         np.testing.assert_allclose(block, total)
+
+
+@settings(deadline=None)
+@given(
+    st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(1, 4)),
+    st.sampled_from([Blocks(1, 4), Blocks(2, 1), Blocks(3, 2), Channels(), Channels(2)]),
+    st.floats(0, 1),
+    st.integers(0, 100),
+)
+def test_some_rows_and_columns_of_a_kernel_add_up_to_the_same(shape, structure, share, seed):
+    """What is left out being zero."""
+    random = np.random.RandomState(seed)
+    array = random.random_sample(shape).reshape(-1, shape[-1])
+    rows, columns = (np.flatnonzero(random.random_sample(size) < share) for size in array.shape)
+    some = np.ix_(rows, columns)
+    left = np.zeros_like(array)
+    left[some] = array[some]
+    whole = structure.groups(shape)
+    expected = whole.spread(whole.pooled(left), array.shape)[some]
+    groups = whole.within(rows, columns)
+    found = groups.spread(groups.pooled(array[some]), array[some].shape)
+    np.testing.assert_allclose(found, expected, rtol=1e-14)
 
 
 @pytest.mark.parametrize(
@@ -95,11 +118,12 @@ def test_whole_groups_as_few_as_hold_the_weights_asked_for(shapes, structure, sc
             for mask in masks.values():
                 assert max(b.sum() for b in blocks_of(mask, Blocks(1, own.n))) <= own.m
         return
-    largest = max(int(own.pooled(np.ones(s)).max()) for s in shapes)
+    largest = max(int(own.groups(s).pooled(np.ones(s)).max()) for s in shapes)
     assert asked <= kept < asked + largest * (len(shapes) if scope == "layer" else 1)
     for mask in masks.values():
-        whole = own.spread(own.pooled(mask.astype(int)), mask.shape)
-        sizes = own.spread(own.pooled(np.ones(mask.shape, int)), mask.shape)
+        groups = own.groups(mask.shape)
+        whole = groups.spread(groups.pooled(mask.astype(int)), mask.shape)
+        sizes = groups.spread(groups.pooled(np.ones(mask.shape, int)), mask.shape)
         assert ((whole == 0) | (whole == sizes)).all()
 
 
@@ -156,7 +180,8 @@ def test_structures_by_name_and_depthwise_channels():
     }
     per_channel = masks["deep/depthwise_kernel"].sum((0, 1))
     assert set(per_channel.ravel()) <= {0, 9}
-    pairs = Blocks(2, 1).pooled(masks["point/kernel"].astype(int))
+    point = masks["point/kernel"].astype(int)
+    pairs = Blocks(2, 1).groups(point.shape).pooled(point)
     assert set(pairs.ravel()) <= {0, 2}
 
 
@@ -309,7 +334,7 @@ def test_a_channel_goes_with_what_reads_it(k, scorer):
 
 
 def test_channels_of_dense_units():
-    assert Channels().pooled(np.ones((4, 3))).tolist() == [4, 4, 4]
+    assert Channels().groups((4, 3)).pooled(np.ones((4, 3))).tolist() == [[4, 4, 4]]
 
 
 def test_kernels_whose_axes_are_others_are_pruned_one_by_one():

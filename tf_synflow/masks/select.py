@@ -6,12 +6,15 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from tf_synflow import errors, quantities
-from tf_synflow.masks.structure import Blocks, Channels, MOfN, Structure
+from tf_synflow.masks.structure import Grouped, Groups, MOfN, Structure
 
 Arrays = Mapping[str, np.ndarray]
-Structures = Mapping[str, Structure]
+Structures = Mapping[str, Structure | Groups]
 
 TIES = ("position", "reference")
+
+# So many groups are sooner sorted than halved.
+_FEW = 2**12
 
 
 def select(
@@ -21,6 +24,7 @@ def select(
     scope: str = "global",
     ties: str = "position",
     structures: Structures | None = None,
+    sizes: Mapping[str, int] | None = None,
 ) -> dict[str, np.ndarray]:
     """Keeps the highest scores among the weights that are still there.
 
@@ -36,7 +40,8 @@ def select(
       ties: `"position"`: among weights that tie at the threshold those that come first in the
         model are kept, so that the count is exact; `"reference"`: all of them go, as in the
         paper's own code, which keeps fewer than asked.
-      structures: by weight name, of weights that are not pruned one by one.
+      structures: by weight name, of weights that are not pruned one by one; or their groups.
+      sizes: how many weights each tensor has, where the arrays hold only what is left of it.
 
     Returns:
       New bool arrays by name.
@@ -50,7 +55,10 @@ def select(
     """
     check_names(scope, ties)
     structures = structures or {}
-    tensors = [_Tensor(scores[name], mask, structures.get(name)) for name, mask in masks.items()]
+    tensors = []
+    for name, mask in masks.items():
+        size = mask.size if sizes is None else sizes[name]
+        tensors.append(_Tensor(scores[name], mask, structures.get(name), size))
     kept = SCOPES[scope](tensors, density, ties == "position")
     return dict(zip(masks, kept, strict=True))
 
@@ -71,7 +79,8 @@ def check_names(scope: str, ties: str) -> None:
 class _Tensor:
     scores: np.ndarray
     mask: np.ndarray
-    structure: Structure | None
+    structure: Structure | Groups | None
+    size: int
 
     @property
     def capacity(self) -> int:
@@ -90,13 +99,16 @@ class _Tensor:
           scarce: whether fewer weights stay than m of n allow: then only the m highest compete;
             else they are kept before all others, so that later m of n can be.
         """
-        if isinstance(self.structure, Blocks | Channels):
-            sizes = self.structure.pooled(self.mask.astype(int))
+        groups = self.structure
+        if isinstance(groups, Grouped):
+            groups = groups.groups(self.mask.shape)
+        if isinstance(groups, Groups):
+            sizes = groups.pooled(self.mask.astype(np.int32))
             left = sizes > 0
-            means = self.structure.pooled(np.where(self.mask, self.scores, 0))[left] / sizes[left]
+            means = groups.pooled(np.where(self.mask, self.scores, 0))[left] / sizes[left]
 
             def spread(kept: np.ndarray) -> np.ndarray:
-                return self.mask & self.structure.spread(_within(left, kept), self.mask.shape)
+                return self.mask & groups.spread(_within(left, kept), self.mask.shape)
 
             return _Groups(means, sizes[left], spread)
         mask, scores = self.mask, self.scores
@@ -117,7 +129,7 @@ class _Groups:
 
 
 def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:
-    keep = quantities.kept_count(sum(tensor.mask.size for tensor in tensors), density)
+    keep = quantities.kept_count(sum(tensor.size for tensor in tensors), density)
     scarce = keep < sum(tensor.capacity for tensor in tensors)
     groups = [tensor.groups(scarce) for tensor in tensors]
     sizes = None
@@ -132,7 +144,7 @@ def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.
 
 
 def _layer(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:
-    sizes = np.array([tensor.mask.size for tensor in tensors])
+    sizes = np.array([tensor.size for tensor in tensors])
     left = np.array([np.count_nonzero(tensor.mask) for tensor in tensors])
     keeps = apportion(quantities.kept_count(int(sizes.sum()), density), sizes, left)
     result = []
@@ -151,11 +163,7 @@ def _highest(scores: np.ndarray, sizes: np.ndarray | None, keep: int, exact: boo
         return np.zeros(scores.size, bool)
     if sizes is not None:
         if sizes.size and sizes.min() != sizes.max():
-            order = np.argsort(-scores, kind="stable")
-            enough = np.searchsorted(np.cumsum(sizes[order]), keep) + 1
-            kept = np.zeros(scores.size, bool)
-            kept[order[:enough]] = True
-            return kept
+            return _highest_of_unequal(scores, sizes, keep)
         keep = -(-keep // int(sizes.max(initial=1)))
     if keep >= scores.size:
         return np.ones(scores.size, bool)
@@ -168,6 +176,25 @@ def _highest(scores: np.ndarray, sizes: np.ndarray | None, keep: int, exact: boo
     kept = scores > lowest_kept
     tied = np.flatnonzero(scores == lowest_kept)
     kept[tied[: keep - np.count_nonzero(kept)]] = True
+    return kept
+
+
+def _highest_of_unequal(scores: np.ndarray, sizes: np.ndarray, keep: int) -> np.ndarray:
+    """`_highest` of groups that differ in size; ties go by position."""
+    kept, open_ = np.zeros(scores.size, bool), np.arange(scores.size)
+    while open_.size > _FEW:  # halves what the threshold may be among, for sorting all takes longer
+        own = scores[open_]
+        high = own > np.partition(own, own.size // 2)[own.size // 2]
+        held = sizes[open_[high]].sum()
+        if held >= keep:
+            open_ = open_[high]
+        elif held:
+            kept[open_[high]] = True
+            keep, open_ = keep - held, open_[~high]
+        else:
+            break  # half of them and more are the same
+    order = open_[np.argsort(-scores[open_], kind="stable")]
+    kept[order[: np.searchsorted(np.cumsum(sizes[order]), keep) + 1]] = True
     return kept
 
 

@@ -6,6 +6,7 @@ outputs first: `1x4` is one output by four inputs, what its sparse FULLY_CONNECT
 
 import abc
 import dataclasses
+import math
 import re
 from collections.abc import Collection, Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -33,12 +34,62 @@ class Structure(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True)
-class Blocks(Structure):
+class Groups:
+    """The weights of a kernel's matrix in groups: all that share a row's and a column's number.
+
+    The matrix has the outputs as its columns, and all other axes as its rows.
+
+    Attributes:
+      rows: the number of each row, from 0.
+      columns: the number of each column, from 0.
+    """
+
+    rows: np.ndarray
+    columns: np.ndarray
+
+    def within(self, rows: np.ndarray, columns: np.ndarray) -> "Groups":
+        """The same of some rows and columns; groups of which none is left are not there."""
+        return Groups(_from_zero(self.rows[rows]), _from_zero(self.columns[columns]))
+
+    def pooled(self, array: np.ndarray) -> np.ndarray:
+        """The sum over each group, of shape (numbers of rows, numbers of columns)."""
+        matrix = array.reshape(len(self.rows), len(self.columns))
+        return _added(_added(matrix, self.rows, 0), self.columns, 1)
+
+    def spread(self, groups: np.ndarray, shape: Sequence[int]) -> np.ndarray:
+        """What each weight's group has, in a shape with as many weights."""
+        return groups[self.rows][:, self.columns].reshape(shape)
+
+
+def _from_zero(numbers: np.ndarray) -> np.ndarray:
+    return np.unique(numbers, return_inverse=True)[1]
+
+
+def _added(matrix: np.ndarray, numbers: np.ndarray, axis: int) -> np.ndarray:
+    """The sums of what has the same number along an axis."""
+    if not numbers.size or numbers[-1] == len(numbers) - 1:  # each has one of its own
+        return matrix
+    if (np.diff(numbers) < 0).any():
+        order = np.argsort(numbers, kind="stable")
+        matrix, numbers = matrix.take(order, axis), numbers[order]
+    return np.add.reduceat(matrix, np.flatnonzero(np.diff(numbers, prepend=-1)), axis)
+
+
+class Grouped(Structure):
+    """A structure whose groups stay or go as wholes."""
+
+    @abc.abstractmethod
+    def groups(self, shape: Sequence[int]) -> Groups:
+        """The groups of a kernel of this shape."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Blocks(Grouped):
     """Blocks of outputs × inputs at each position of a kernel; those at the edge may be smaller.
 
     Example:
-      >>> Blocks(1, 2).pooled(np.array([[1.0, 2.0], [3.0, 4.0]]))
-      array([[[4., 6.]]])
+      >>> Blocks(1, 2).groups((2, 2)).pooled(np.array([[1.0, 2.0], [3.0, 4.0]]))
+      array([[4., 6.]])
     """
 
     outputs: int
@@ -47,22 +98,17 @@ class Blocks(Structure):
     def __str__(self) -> str:
         return f"{self.outputs}x{self.inputs}"
 
-    def pooled(self, array: np.ndarray) -> np.ndarray:
-        """The sum over each block, of shape (positions, blocks of inputs, blocks of outputs)."""
-        *positions, inputs, outputs = array.shape
-        array = array.reshape(-1, inputs, outputs)
-        rows, columns = range(0, inputs, self.inputs), range(0, outputs, self.outputs)
-        return np.add.reduceat(np.add.reduceat(array, rows, axis=1), columns, axis=2)
-
-    def spread(self, blocks: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """What each weight's block has: the array of the kernel's shape."""
-        *_, inputs, outputs = shape
-        spread = blocks.repeat(self.inputs, axis=1)[:, :inputs].repeat(self.outputs, axis=2)
-        return spread[:, :, :outputs].reshape(shape)
+    def groups(self, shape: Sequence[int]) -> Groups:
+        *positions, inputs, outputs = shape
+        position, number = np.divmod(np.arange(math.prod(positions) * inputs), inputs)
+        return Groups(
+            position * -(-inputs // self.inputs) + number // self.inputs,
+            np.arange(outputs) // self.outputs,
+        )
 
 
 @dataclasses.dataclass(frozen=True)
-class Channels(Structure):
+class Channels(Grouped):
     """Whole output channels (units of a dense layer), with all that leads into them.
 
     Attributes:
@@ -77,13 +123,9 @@ class Channels(Structure):
     def of(self, weight: Weight) -> Structure | None:
         return Channels(2) if weight.name.endswith("depthwise_kernel") else super().of(weight)
 
-    def pooled(self, array: np.ndarray) -> np.ndarray:
-        """The sum over each channel, in the shape of the channels."""
-        return array.sum(tuple(range(array.ndim - self.axes)))
-
-    def spread(self, blocks: np.ndarray, shape: Sequence[int]) -> np.ndarray:
-        """What each weight's channel has: the array of the kernel's shape."""
-        return np.broadcast_to(blocks, shape)
+    def groups(self, shape: Sequence[int]) -> Groups:
+        rows, own = np.arange(math.prod(shape[:-1])), math.prod(shape[-self.axes : -1])
+        return Groups(rows % own, np.arange(shape[-1]))
 
 
 @dataclasses.dataclass(frozen=True)

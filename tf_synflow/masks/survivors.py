@@ -79,9 +79,15 @@ class Survivors:
         patches = _scattered(live, places, windows.index.shape[1] * len(own))
         return _scattered(windows.spread(patches), own, channels)
 
-    def row_numbers(self, live: np.ndarray) -> np.ndarray:
-        """Which rows of the whole matrix some live rows are."""
-        return live if self._rows is None else self._rows[live]
+    @property
+    def rows(self) -> np.ndarray:
+        """Which rows of the whole matrix are live."""
+        return np.arange(len(self.values)) if self._rows is None else self._rows
+
+    @property
+    def columns(self) -> np.ndarray:
+        """Which columns of the whole matrix are live."""
+        return np.arange(self.values.shape[1]) if self._columns is None else self._columns
 
     def outputs(self, rows: np.ndarray) -> np.ndarray:
         """The live ones among the outputs, the last axis of an array."""

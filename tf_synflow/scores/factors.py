@@ -117,7 +117,7 @@ class Factors(TiledScores):
             return np.empty(0, self._dtype)
         rows, columns = np.divmod(places, self.survivors.values.shape[1])
         gradient = np.zeros(len(places), self._dtype)
-        numbers, start = self.survivors.row_numbers(rows), 0
+        numbers, start = self.survivors.rows[rows], 0
         for own, windows in self._rows:
             inputs = own[:, numbers] if windows is None else windows.patches_at(own, numbers)
             for product in inputs * self._signals[start : start + len(inputs), columns]:
@@ -143,11 +143,26 @@ class Factors(TiledScores):
 
     def all(self) -> np.ndarray:
         """All scores, in the weight's shape, exactly."""
+        return self.survivors.spread(self.live())
+
+    def live(self) -> np.ndarray:
+        """The scores of the live rows and columns, exactly."""
         self.exactly()
         live = np.empty(self.survivors.values.shape)
         for rows, tile in self.tiles(slice(0, len(live))):
             live[rows] = tile
-        return self.survivors.spread(live)
+        return live
+
+    def reached(self) -> np.ndarray:
+        """Between which live inputs and outputs there is a flow, whatever the weight; bool."""
+        reached = np.zeros(self.survivors.values.shape, bool)
+        if self._signals is not None:
+            positions = self._inputs > 0, self._signals > 0
+            inputs, signals = (one.astype(np.float32) for one in positions)
+            reached |= inputs.T @ signals > 0
+        if self._gradient is not None:
+            reached |= self._gradient != 0
+        return reached
 
     @property
     def _dtype(self) -> np.dtype:

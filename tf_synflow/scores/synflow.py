@@ -86,6 +86,11 @@ class SynapticFlow:
             else:
                 before.restart(value, mask)
 
+    @property
+    def has_constants(self) -> bool:
+        """Whether there is flow that comes from no input, but from a bias or the like."""
+        return any(map(is_additive, (*self._fixed, *self._survivors)))
+
     def factors(self) -> tuple[list[Factors], float]:
         """The scores of the weights that are left, and the exponent of their common scale."""
         found, log2_scale = self._flow(self._one, self._fixed)

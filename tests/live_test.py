@@ -1,0 +1,81 @@
+"""Live scores: what masks leave, selected in groups as among all scores, and what is on a path."""
+
+import numpy as np
+import pytest
+from small_models import KERASES, mlp, residual, zoo
+
+import tf_synflow
+from tf_synflow.flow.network import Network
+from tf_synflow.flow.weights import is_additive
+from tf_synflow.masks.select import select
+from tf_synflow.masks.structure import Blocks, Channels
+from tf_synflow.scores.live import LiveScores
+from tf_synflow.scores.synflow import SynapticFlow
+
+each_keras = pytest.mark.parametrize("k", KERASES)
+MODELS = [mlp, residual, zoo]
+
+
+def without_constants(model):
+    """The model with zeros for its biases, β and moving means, as at initialization."""
+    for weight in model.weights:
+        if is_additive(weight.path if hasattr(weight, "path") else weight.name.split(":")[0]):
+            weight.assign(np.zeros(weight.shape))
+    return model
+
+
+def some_masks(network, share, seed=0):
+    """Masks that leave some channels empty, and a share of all else."""
+    random = np.random.RandomState(seed)
+    masks = {}
+    for name, shape in network.prunable_shapes.items():
+        masks[name] = random.random_sample(shape) < share
+        masks[name][..., random.random_sample(shape[-1]) < 0.3] = False
+    return masks
+
+
+@each_keras
+@pytest.mark.parametrize("of", MODELS)
+@pytest.mark.parametrize("share", [0.9, 0.3])
+def test_what_is_on_a_path_is_what_the_network_says(of, share, k):
+    network = Network(without_constants(of(k)))
+    flow = SynapticFlow(network)
+    assert not flow.has_constants
+    for seed in range(3):
+        masks = some_masks(network, share, seed)
+        live = LiveScores(flow, masks, on_paths=True)
+        expected, scores = network.on_path(masks), flow(masks)
+        for name, mask in live.masks().items():
+            np.testing.assert_array_equal(mask, expected[name], name)
+            np.testing.assert_array_equal(mask, masks[name] & (scores[name] > 0), name)
+
+
+@each_keras
+@pytest.mark.parametrize("of", MODELS)
+@pytest.mark.parametrize("structure", [Blocks(1, 4), Blocks(2, 1), Channels()], ids=str)
+def test_selects_as_among_all_scores(of, structure, k):
+    network = Network(of(k))
+    flow = SynapticFlow(network)
+    assert flow.has_constants
+    structures = {name: structure for name in network.prunable if name not in network.last}
+    masks = some_masks(network, 0.6)
+    left = sum(mask.sum() for mask in masks.values()) / network.size
+    for scope in ("global", "layer"):
+        live, scores = LiveScores(flow, masks), flow(masks)
+        for share in (1, 0.7, 0.2):
+            found = live.select(density=share * left, scope=scope, structures=structures)
+            expected = select(scores, masks, share * left, scope, structures=structures)
+            for name, mask in expected.items():
+                np.testing.assert_array_equal(found[name], mask, name)
+
+
+@each_keras
+@pytest.mark.parametrize("has_constants", [False, True])
+def test_channels_of_a_model_with_and_without_constants(has_constants, k):
+    """What is on a path is asked the flow or the network, and is the same."""
+    model = residual(k) if has_constants else without_constants(residual(k))
+    schedule = tf_synflow.SynFlowPruningSchedule(3, 6)
+    masks = tf_synflow.compute_masks(model, schedule=schedule, structure="channel", verbose=False)
+    assert masks.kept < masks.size
+    for name, mask in Network(model).on_path(masks).items():
+        np.testing.assert_array_equal(mask, masks[name], name)
