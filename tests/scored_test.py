@@ -1,4 +1,4 @@
-"""Live scores: what masks leave, selected in groups as among all scores, and what is on a path."""
+"""What masks leave: selected in groups as among all scores, and what of it is on a path."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tf_synflow.flow.network import Network
 from tf_synflow.flow.weights import is_additive
 from tf_synflow.masks.select import select
 from tf_synflow.masks.structure import Blocks, Channels
-from tf_synflow.scores.live import LiveScores
+from tf_synflow.rounds.scored import LiveScores, Rules
 from tf_synflow.scores.synflow import SynapticFlow
 
 each_keras = pytest.mark.parametrize("k", KERASES)
@@ -43,9 +43,10 @@ def test_what_is_on_a_path_is_what_the_network_says(of, share, k):
     assert not flow.has_constants
     for seed in range(3):
         masks = some_masks(network, share, seed)
-        live = LiveScores(flow, masks, on_paths=True)
-        expected, scores = network.on_path(masks), flow(masks)
-        for name, mask in live.masks().items():
+        live = LiveScores(Rules(network, flow, "global", "position", {}), masks, on_paths=True)
+        expected, found = network.on_path(masks), live.masks
+        scores = flow(masks)
+        for name, mask in found.items():
             np.testing.assert_array_equal(mask, expected[name], name)
             np.testing.assert_array_equal(mask, masks[name] & (scores[name] > 0), name)
 
@@ -61,9 +62,10 @@ def test_selects_as_among_all_scores(of, structure, k):
     masks = some_masks(network, 0.6)
     left = sum(mask.sum() for mask in masks.values()) / network.size
     for scope in ("global", "layer"):
-        live, scores = LiveScores(flow, masks), flow(masks)
+        scores = flow(masks)
+        live = LiveScores(Rules(network, flow, scope, "position", structures), masks)
         for share in (1, 0.7, 0.2):
-            found = live.select(density=share * left, scope=scope, structures=structures)
+            found = live.select(share * left)
             expected = select(scores, masks, share * left, scope, structures=structures)
             for name, mask in expected.items():
                 np.testing.assert_array_equal(found[name], mask, name)

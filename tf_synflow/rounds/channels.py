@@ -1,0 +1,46 @@
+"""Whole channels, with what reads them: how many to choose, for as many to be left as asked for."""
+
+import numpy as np
+
+from tf_synflow.rounds.scored import Scored
+
+
+def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
+    """Selects, without what reads a channel that is gone, or leads to nothing that is read.
+
+    Else such a channel would stay, behind a bias or a normalization, as a constant that trains.
+    The channels next in rank take the place of what goes.
+
+    Args:
+      scored: what is left before.
+      keep: how many weights are left at least.
+      more: weights to choose beyond that, to begin with, as many as went the last time; None for
+        as few as will do, to a channel with what reads it.
+
+    Returns:
+      What is left after, and how many weights were chosen and went.
+    """
+    size = scored.rules.network.size
+
+    def attempt(wanted: int) -> tuple[Scored, int, int]:
+        chosen = scored.select(min(1, (wanted - 0.5) / size))
+        after = scored.of(chosen, on_paths=True)
+        return after, _count(after.masks), _count(chosen)
+
+    too_few, wanted = keep - 1, keep + (more or 0)
+    after, left, count = attempt(wanted)
+    while left < keep and count > too_few:
+        too_few, wanted = count, count + keep - left
+        after, left, count = attempt(wanted)
+    while more is None and left >= keep and wanted - too_few > 1:
+        middle = (too_few + wanted) // 2
+        fewer, fewer_left, fewer_count = attempt(middle)
+        if fewer_left >= keep:
+            wanted, after, left, count = middle, fewer, fewer_left, fewer_count
+        else:
+            too_few = fewer_count
+    return after, count - left
+
+
+def _count(masks: dict[str, np.ndarray]) -> int:
+    return sum(int(np.count_nonzero(mask)) for mask in masks.values())
