@@ -1,6 +1,7 @@
 """One real model the whole way: CIFAR-10, pruned at 100x, shrunk, trained, int8, over the test set.
 
     python benchmarks/edge_end_to_end.py --data_dir=<TFDS folder>
+    python benchmarks/edge_end_to_end.py --data_dir=<TFDS folder> --networks=pruned --out=pruned.csv
 
 The dense network and the pruned and shrunk ones, weight by weight and over whole channels, are
 trained equally long with the same recipe (SGD with Nesterov momentum, cosine from 0.05, weight
@@ -10,6 +11,7 @@ docs/results/edge_end_to_end.csv gets a row a file.
 """
 
 import csv
+import functools
 import os
 import pathlib
 import time
@@ -31,6 +33,9 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "Folder of TensorFlow Datasets
 _MODEL = flags.DEFINE_string("model", "vgg11_bn", "A model of tf_synflow.train.models.")
 _COMPRESSION = flags.DEFINE_float("compression", 100, "Prunable over kept weights.")
 _EPOCHS = flags.DEFINE_integer("epochs", 5, "Of training, for all.")
+_NETWORKS = flags.DEFINE_list(
+    "networks", ["dense", "pruned", "pruned in whole channels"], "Which of them."
+)
 _DTYPE = flags.DEFINE_string(
     "dtype", "float32", "A dtype policy; mixed_bfloat16 pays where the CPU has it in AVX-512."
 )
@@ -39,6 +44,12 @@ _OUT = flags.DEFINE_string(
     "out", str(ROOT / "docs" / "results" / "edge_end_to_end.csv"), "The rows."
 )
 BATCH = 128
+
+
+def pruned(dense: Any, structure: str | None) -> Any:
+    """The dense network, pruned and shrunk."""
+    model = tf_synflow.prune_at_init(dense, _COMPRESSION.value, structure=structure)
+    return tf_synflow.shrink(model)
 
 
 def trained(model: Any, data: data_sets.Data, folder: pathlib.Path) -> tuple[Any, float]:
@@ -94,13 +105,12 @@ def main(argv: list[str]) -> None:
         _MODEL.value, input_shape=data.input_shape, num_classes=10, keras=keras, seed=0,
         dtype=_DTYPE.value,
     )  # fmt: skip
-    networks = {"dense": dense}
-    for name, structure in (("", None), (" in whole channels", "channel")):
-        pruned = tf_synflow.prune_at_init(dense, _COMPRESSION.value, structure=structure)
-        networks[f"{_COMPRESSION.value:g}x{name}"] = tf_synflow.shrink(pruned)
+    networks = {"dense": lambda: dense}
+    for name, structure in (("pruned", None), ("pruned in whole channels", "channel")):
+        networks[name] = functools.partial(pruned, dense, structure)
     rows, paths = [], []
-    for what, model in networks.items():
-        name = what.replace(" ", "_")
+    for what in _NETWORKS.value:
+        model, name = networks[what](), what.replace(" ", "_")
         weights = sum(int(tf.size(v)) for v in model.trainable_variables)
         final, seconds = trained(model, data, run / f"{name}_backup")
         logits = final.predict(images, batch_size=256, verbose=0)
@@ -119,6 +129,7 @@ def main(argv: list[str]) -> None:
                 {
                     "model": _MODEL.value,
                     "what": what,
+                    "compression": 1 if what == "dense" else _COMPRESSION.value,
                     "format": quantize or "float32",
                     "epochs": _EPOCHS.value,
                     "variables": weights,

@@ -48,6 +48,14 @@ def test_a_missing_folder(tmp_path):
     assert not path.parent.exists()
 
 
+def test_a_pipe_stays_what_it_is(tmp_path):
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    with pytest.raises(errors.OutputError, match="a pipe"), files.whole(path) as temporary:
+        temporary.write_text("text")
+    assert path.is_fifo() and list(tmp_path.iterdir()) == [path]
+
+
 def test_a_full_disk(tmp_path):
     path = tmp_path / "a.txt"
     with pytest.raises(errors.OutputError, match="No space left"), files.whole(path) as temporary:

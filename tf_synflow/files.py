@@ -23,13 +23,19 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
 
     Raises:
       OutputError: for an OSError in the block or in the end: a folder that is missing or cannot
-        be written to, a full disk.
+        be written to, a full disk. Before the block for a device or a pipe, which would be
+        replaced rather than written to.
 
     Example:
       >>> with whole("report.txt") as temporary:
       ...     temporary.write_text("all of it")
     """
     path = pathlib.Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise errors.OutputError(
+            f"{str(path)!r} is a device, a pipe or a socket; expected the name of a file, for what "
+            "is there is replaced. Write a file, and send that where it shall go."
+        )
     temporary = path.with_name(f".{os.getpid()}.{path.name}")
     try:
         yield temporary
