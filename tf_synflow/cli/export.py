@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from absl import flags
 
+from tf_synflow import files
 from tf_synflow.cli import common, model_files
 from tf_synflow.errors import DataError, first_line
 from tf_synflow.targets import TARGETS
@@ -88,7 +89,8 @@ def main() -> None:
         batch_size="auto" if _BATCH_SIZE.value is None else _BATCH_SIZE.value,
         seed=_SEED.value,
     )
-    Path(report_path).write_text(report.to_json() + "\n")
+    with files.whole(report_path) as temporary:
+        temporary.write_text(report.to_json() + "\n")
     print(f"{report}\n\nReport: {report_path}")
 
 
