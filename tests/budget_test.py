@@ -105,21 +105,20 @@ def test_flops_for_a_target():
 
 
 def test_latency_of_the_file():
-    model = mlp(tf_keras, units=(64, 32, 4))
-    pruned = tf_synflow.prune_at_init(model, target_latency_ms=1e3, verbose=False)
+    model, options = mlp(tf_keras, units=(64, 32, 4)), {"scorer": "magnitude", "verbose": False}
+    pruned = tf_synflow.prune_at_init(model, target_latency_ms=1e3, **options)
     assert tf_synflow.masks_of(pruned).compression == 1
     with pytest.raises(errors.BudgetError, match="target_latency_ms.*expected at least .* ms"):
-        tf_synflow.prune_at_init(model, target_latency_ms=1e-9, verbose=False)
+        tf_synflow.prune_at_init(model, target_latency_ms=1e-9, **options)
 
 
 def test_a_number_format_for_the_file():
     model = mlp(tf_keras, units=(64, 32, 4))
-    found = [
-        tf_synflow.masks_of(
-            tf_synflow.prune_at_init(model, target_bytes=7000, export_options=o, verbose=False)
-        ).compression
-        for o in ({}, {"quantize": "float16"})
-    ]
+    options = {"target_bytes": 7000, "scorer": "magnitude", "verbose": False}
+    found = []
+    for quantize in (None, "float16"):
+        pruned = tf_synflow.prune_at_init(model, export_options={"quantize": quantize}, **options)
+        found.append(tf_synflow.masks_of(pruned).compression)
     assert found[1] < found[0]
 
 

@@ -9,7 +9,7 @@ import tf_keras
 
 import tf_synflow
 
-STEPS = 20
+STEPS = 12
 
 
 def _batch(model, count=16):
