@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import tf_keras
-from nested_models import CASES, LOSS, build, data, in_order, masks_for, not_zero, some
+from nested_models import CASES, FAST, LOSS, build, data, in_order, masks_for, not_zero, some
 
 import tf_synflow
 from tf_synflow.flow.weights import all_weights
@@ -57,17 +57,9 @@ def test_saved_and_loaded(kind, trained, tmp_path):
     check_saved_and_loaded(kind, "model.keras", trained, tmp_path)
 
 
-# Others are loaded from these formats in a fresh process, below.
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("kind", "name"),
-    [
-        ("initial_state", "model.h5"),
-        ("initial_state", "saved_model"),
-        ("Bidirectional", "model.h5"),
-        ("MultiHeadAttention", "saved_model"),
-    ],
-)
+@pytest.mark.parametrize("name", FORMATS[1:])
+@pytest.mark.parametrize("kind", FAST[1:])  # an LSTM with an initial state is an LSTM
 def test_saved_and_loaded_in_other_formats(kind, name, trained, tmp_path):
     check_saved_and_loaded(kind, name, trained, tmp_path)
 

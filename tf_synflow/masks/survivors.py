@@ -1,5 +1,6 @@
 """What is left of one weight as pruning goes on: a matrix without its dead rows and columns."""
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -150,7 +151,7 @@ class Survivors:
 
     def spread(self, live: np.ndarray) -> np.ndarray:
         """An array over the live rows and columns, as one of the kernel's shape, zero elsewhere."""
-        return self.all_inputs(self._all_outputs(live).T).T.reshape(self.shape)
+        return spread(live, self._rows, self._columns, self.shape)
 
     def remove(self, places: np.ndarray) -> None:
         """Removes weights that are left, given where they are in the flat matrix of `values`."""
@@ -189,6 +190,20 @@ class Survivors:
 
     def _all_outputs(self, live: np.ndarray) -> np.ndarray:
         return _scattered(live, self._columns, self.shape[-1] if self.shape else 1)
+
+
+def spread(
+    live: np.ndarray, rows: np.ndarray | None, columns: np.ndarray | None, shape: tuple[int, ...]
+) -> np.ndarray:
+    """An array over some rows and columns of a kernel's matrix, None for all, in its shape.
+
+    It is zero elsewhere.
+    """
+    matrix = _scattered(live, columns, shape[-1] if shape else 1)
+    if rows is not None:
+        some, matrix = matrix, np.zeros((math.prod(shape[:-1]), matrix.shape[1]), live.dtype)
+        matrix[rows] = some
+    return matrix.reshape(shape)
 
 
 def _crossed(matrix: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:

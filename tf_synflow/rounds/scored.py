@@ -10,6 +10,7 @@ import numpy as np
 from tf_synflow.flow.network import Network
 from tf_synflow.masks.select import select
 from tf_synflow.masks.structure import Structure
+from tf_synflow.masks.survivors import spread
 from tf_synflow.rounds import ranking
 from tf_synflow.scores import Scores
 from tf_synflow.scores.factors import Factors
@@ -142,10 +143,4 @@ class _Kernel:
 
     def whole(self, live: np.ndarray) -> np.ndarray:
         """An array over live rows and columns as one of the weight's shape, zero elsewhere."""
-        columns = self.shape[-1] if self.shape else 1
-        matrix = np.zeros((self.size // max(columns, 1), columns), live.dtype)
-        if live.shape[1] < columns:
-            live, some = np.zeros((len(live), columns), live.dtype), live
-            live[:, self.columns] = some
-        matrix[self.rows] = live
-        return matrix.reshape(self.shape)
+        return spread(live, self.rows, self.columns, self.shape)
