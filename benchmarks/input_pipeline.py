@@ -14,7 +14,6 @@ import csv
 import itertools
 import os
 import pathlib
-import platform
 import time
 from collections.abc import Callable
 from typing import Any
@@ -23,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from absl import app, flags
-from shrink_speed import machine
+from where import processor_line, versions_line
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 BATCH, STEPS = 128, 8  # images in a step, steps in a turn
@@ -68,7 +67,7 @@ def main(argv: list[str]) -> None:
     """Measures and writes one row for the pipeline and one for each way of training."""
     del argv
     import tf_synflow
-    from tf_synflow import compat, version
+    from tf_synflow import compat
     from tf_synflow.train import data as data_sets
     from tf_synflow.train import models
     from tf_synflow.train.config import TrainConfig
@@ -99,8 +98,7 @@ def main(argv: list[str]) -> None:
         "step, shrunk": training(shrunk, config, data),
     }
     found = turns(parts, _ROUNDS.value)
-    versions = {"python": platform.python_version(), **version.versions()}
-    where = f"{machine()}; " + ", ".join(f"{p} {versions[p]}" for p in ("python", "tensorflow"))
+    where = f"{processor_line()}; {versions_line(['tensorflow'])}"
     rows = [
         {
             "what": name,

@@ -13,7 +13,6 @@ Writes docs/results/masked_step.csv.
 import csv
 import os
 import pathlib
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -23,7 +22,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 from absl import app, flags
-from shrink_speed import machine
+from where import processor_line, versions_line
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 SHAPE, CLASSES = (32, 32, 3), 10
@@ -87,7 +86,7 @@ def in_turns(steps: list[Callable[[], Any]], rounds: int) -> np.ndarray:
 def measure(name: str, wrapper: str) -> dict[str, Any]:
     """One row: a model, dense and masked, in one Keras."""
     import tf_synflow
-    from tf_synflow import compat, version
+    from tf_synflow import compat
 
     keras = compat.keras() if WRAPPERS[wrapper] == "keras" else compat.tf_keras()
     keras.utils.set_random_seed(0)
@@ -102,8 +101,7 @@ def measure(name: str, wrapper: str) -> dict[str, Any]:
     (dense_ms, _), (masked_ms, _) = np.median(seconds, axis=0) * 1e3
     clock, processor = (seconds[:, 1] / seconds[:, 0]).T
     low, ratio, high = statistics.quantiles(clock, n=4)
-    versions = {"python": platform.python_version(), **version.versions()}
-    used = ("python", "tensorflow", WRAPPERS[wrapper].replace("_", "-"))
+    used = ("tensorflow", WRAPPERS[wrapper].replace("_", "-"))
     return {
         "model": name,
         "wrapper": wrapper,
@@ -118,8 +116,7 @@ def measure(name: str, wrapper: str) -> dict[str, Any]:
         "ratio_high": f"{high:.3f}",
         "processor_ratio": f"{np.median(processor):.3f}",
         "rounds": _ROUNDS.value,
-        "where": f"{machine()}, {_THREADS.value} threads used; "
-        + ", ".join(f"{package} {versions[package]}" for package in used),
+        "where": f"{processor_line(_THREADS.value)}; {versions_line(used)}",
     }
 
 

@@ -18,7 +18,6 @@ import json
 import math
 import os
 import pathlib
-import platform
 import re
 import resource
 import signal
@@ -31,6 +30,7 @@ from typing import Any
 
 import rows as table
 from absl import app, flags
+from where import processor_line, versions_line
 from zoo_page import page
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -325,17 +325,9 @@ def _resident_bytes(pid: int) -> int:
 
 def where(keras: str) -> str:
     """Machine, threads and versions."""
-    from importlib import metadata
-
-    with open("/proc/cpuinfo", encoding="utf-8") as cpuinfo:
-        names = [line.split(":")[1].strip() for line in cpuinfo if line.startswith("model name")]
-    threads = os.environ.get("TF_NUM_INTRAOP_THREADS") or len(os.sched_getaffinity(0))
-    versions = " ".join(
-        f"{name} {metadata.version(name)}"
-        for name in ("tensorflow", keras.replace("_", "-"), "ai-edge-litert")
-    )
-    processor = names[0] if names else platform.machine()
-    return f"{processor}; threads: {threads}; Python {platform.python_version()} {versions}"
+    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or None
+    packages = ("tensorflow", keras.replace("_", "-"), "ai-edge-litert")
+    return f"{processor_line(threads)}; {versions_line(packages)}"
 
 
 # --- the table ------------------------------------------------------------------------------------
