@@ -1,12 +1,7 @@
 """The frozen-mask contract: at every moment, in everything saved, a removed weight is exactly 0."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
+import processes
 import pytest
 import tensorflow as tf
 import tf_keras
@@ -273,15 +268,7 @@ def test_loaded_in_a_fresh_process(trained, masks, tmp_path):
     np.save(tmp_path / "y.npy", y)
     for name in FORMATS:
         trained.save(tmp_path / name)
-    here = pathlib.Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(tmp_path), *FORMATS],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout.split("REPORT")[1])
+    report = processes.reported(IN_A_FRESH_PROCESS, tmp_path, *FORMATS)
     assert list(report) == FORMATS
     for name, (outputs, not_zero) in report.items():
         np.testing.assert_allclose(outputs, trained(x), rtol=1e-5, atol=1e-6)

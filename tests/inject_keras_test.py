@@ -1,27 +1,17 @@
-"""Masks into Keras 3 models of every kind and out again, and through files."""
-
-import json
-import os
-import pathlib
-import subprocess
-import sys
+"""Masks into Keras 3 models of every kind and out again."""
 
 import keras
 import keras_models
 import numpy as np
 import pytest
-import tensorflow as tf
 import tf_keras
 from keras import layers
-from keras_models import KINDS, MODELS, inputs_of, some_masks
+from keras_models import KINDS, MODELS, moved, outputs, some_masks, train
 from small_models import images, masked_and_not_zero, mlp, randomise, state, zoo
-from watching import Interrupted, stop_in
 
 import tf_synflow
 from tf_synflow import Masks, errors, inject
 from tf_synflow.flow.weights import all_weights
-
-LOSS = "sparse_categorical_crossentropy"
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -42,27 +32,6 @@ def masks(model):
 @pytest.fixture
 def pruned(model, masks):
     return inject.inject(model, masks)
-
-
-def outputs(model):
-    return model(inputs_of(model), training=False).numpy()
-
-
-def train(model, eagerly=False, **options):
-    """A few steps, which take longer to trace than to run; returns the losses."""
-    x = inputs_of(model)
-    y = np.arange(len(tf.nest.flatten(x)[0])) % 3
-    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
-    model.compile(optimizer, LOSS, jit_compile=False, run_eagerly=eagerly)
-    return model.fit(x, y, batch_size=4, verbose=0, shuffle=False, **options).history["loss"]
-
-
-def moved(model, pruned, masks):
-    before, after = all_weights(model), all_weights(pruned)
-    return all(
-        not np.array_equal(before[name].value()[mask], after[name].value()[mask])
-        for name, mask in masks.items()
-    )
 
 
 def test_what_comes_back_is_like_what_was_given(model, masks, pruned):
@@ -92,52 +61,6 @@ def test_trains_with_exact_zeros_and_strips(kind, model, masks, pruned):
     assert masked_and_not_zero(stripped, masks) == 0
     np.testing.assert_array_equal(outputs(stripped), outputs(pruned))
     assert inject.weights.wrappers(pruned) and not inject.weights.wrappers(stripped)
-
-
-def test_saved_loaded_cloned_exported(kind, model, masks, pruned, tmp_path):
-    train(pruned, eagerly=True)
-    expected = outputs(pruned)
-
-    pruned.save(tmp_path / "model.keras")
-    loaded = tf_synflow.load_model(tmp_path / "model.keras")
-    assert isinstance(loaded, type(model))
-    assert tf_synflow.masks_of(loaded) == masks and list(all_weights(loaded)) == list(
-        all_weights(model)
-    )
-    np.testing.assert_array_equal(outputs(loaded), expected)
-    iterations = [int(one.optimizer.iterations.numpy()) for one in (pruned, loaded)]
-    assert iterations == [2, 2]
-    loaded.run_eagerly = False
-    loaded.fit(inputs_of(model), np.arange(8) % 3, verbose=0)
-    assert masked_and_not_zero(loaded, masks) == 0 and moved(pruned, loaded, masks)
-
-    config = pruned.get_config()
-    cloned = type(pruned).from_config(json.loads(json.dumps(config)))
-    cloned(inputs_of(model))
-    assert tf_synflow.masks_of(cloned) == masks and masked_and_not_zero(cloned, masks) == 0
-    cloned.set_weights(pruned.get_weights())
-    np.testing.assert_array_equal(outputs(cloned), expected)
-
-    everything = inject.inject(model, Masks({n: np.ones(m.shape, bool) for n, m in masks.items()}))
-    pruned.save_weights(tmp_path / "model.weights.h5")
-    everything.load_weights(tmp_path / "model.weights.h5")
-    assert tf_synflow.masks_of(everything) == masks
-    np.testing.assert_array_equal(outputs(everything), expected)
-
-    pruned.export(tmp_path / "saved_model", verbose=False)
-    exported = tf.saved_model.load(str(tmp_path / "saved_model"))
-    received = tf.nest.flatten(exported.serve(inputs_of(model)))
-    np.testing.assert_allclose(received[0], expected, rtol=1e-5, atol=1e-6)
-
-
-def test_clone_model_keeps_masks():
-    model = zoo(keras)
-    masks = some_masks(model)
-    pruned = inject.inject(model, masks)
-    for recursive in (False, True):
-        cloned = keras.models.clone_model(pruned, recursive=recursive)
-        assert tf_synflow.masks_of(cloned) == masks
-        assert masked_and_not_zero(cloned, masks) == 0
 
 
 def test_a_layer_in_two_models_stays_one():
@@ -285,108 +208,7 @@ def test_a_pruned_subclassed_model_is_summed_up_and_exported(tmp_path):
     assert any("followed" in note for note in report.notes)
 
 
-# --- callbacks and processes ----------------------------------------------------------------------
-
-
-def test_backup_and_restore_and_checkpoints(tmp_path):
-    model = mlp(keras, head="softmax")
-    masks = some_masks(model)
-    x, y = images(model)
-
-    def fit(folder, *stop):
-        pruned = inject.inject(model, masks)
-        pruned.compile(keras.optimizers.Adam(0.01), LOSS, jit_compile=False)
-        callbacks = [
-            keras.callbacks.BackupAndRestore(str(tmp_path / folder)),
-            keras.callbacks.ModelCheckpoint(str(tmp_path / "best.keras")),
-            keras.callbacks.ModelCheckpoint(
-                str(tmp_path / "best.weights.h5"), save_weights_only=True
-            ),
-            *stop,
-        ]
-        pruned.fit(x, y, epochs=3, shuffle=False, verbose=0, callbacks=callbacks)
-        return pruned
-
-    with pytest.raises(Interrupted):
-        fit("broken", stop_in(keras, 2))
-    resumed, whole = fit("broken"), fit("whole")
-    assert masked_and_not_zero(resumed, masks) == 0
-    np.testing.assert_allclose(resumed(x), whole(x), rtol=1e-6)
-    best = tf_synflow.load_model(tmp_path / "best.keras")
-    np.testing.assert_array_equal(best(x), whole(x))
-    weights = inject.inject(model, masks)
-    weights.load_weights(tmp_path / "best.weights.h5")
-    np.testing.assert_array_equal(weights(x), whole(x))
-    assert tf_synflow.masks_of(best) == tf_synflow.masks_of(weights) == masks
-
-
-IN_A_FRESH_PROCESS = """
-import json, sys
-import numpy as np
-import keras_models, tf_synflow
-from small_models import masked_and_not_zero
-folder, *names = sys.argv[1:]
-report = {}
-for name in names:
-    model = tf_synflow.load_model(f"{folder}/{name}")
-    masks = tf_synflow.masks_of(model)
-    masks.save(f"{folder}/{name}.masks")
-    x = keras_models.inputs_of(model)
-    outputs = np.array(model(x)).tolist()
-    if name.endswith(".h5"):  # Keras mixes up the variables of its optimizer, pruned or not
-        model.compile("sgd", "sparse_categorical_crossentropy")
-    model.run_eagerly = False
-    model.fit(x, np.arange(8) % 3, verbose=0)
-    report[name] = [outputs, masked_and_not_zero(model, masks)]
-print("REPORT" + json.dumps(report))
-"""
-
-
-@pytest.mark.slow
-def test_loaded_in_a_fresh_process(tmp_path):
-    expected = {}
-    for kind in ("shared", "subclassed", "lazy", "trainer", "constructed"):
-        model = MODELS[kind]()
-        pruned = inject.inject(model, some_masks(model))
-        train(pruned, eagerly=True)
-        for suffix in ("keras", "h5") if kind == "shared" else ("keras",):
-            pruned.save(tmp_path / f"{kind}.{suffix}")
-            expected[f"{kind}.{suffix}"] = outputs(pruned), some_masks(model)
-    here = pathlib.Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(tmp_path), *expected],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout.split("REPORT")[1])
-    assert list(report) == list(expected)
-    for name, (received, not_zero) in report.items():
-        np.testing.assert_allclose(received, expected[name][0], rtol=1e-5, atol=1e-6)
-        assert not_zero == 0
-        assert Masks.load(tmp_path / f"{name}.masks") == expected[name][1]
-
-
-# --- files and what is refused --------------------------------------------------------------------
-
-
-def test_load_model_knows_either_keras(tmp_path):
-    for k in (keras, tf_keras):
-        model = mlp(k)
-        pruned = inject.inject(model, some_masks(model))
-        for name in ("model.keras", "model.h5"):
-            path = tmp_path / f"{k.__name__}_{name}"
-            pruned.save(path)
-            loaded = tf_synflow.load_model(path)
-            assert type(loaded).__module__.split(".")[0] == k.__name__
-            assert tf_synflow.masks_of(loaded) == some_masks(model)
-    folder = tmp_path / "unzipped"
-    pruned = inject.inject(mlp(keras), some_masks(mlp(keras)))
-    pruned.save(folder, zipped=False)
-    assert tf_synflow.masks_of(tf_synflow.load_model(folder)) == some_masks(mlp(keras))
-    with pytest.raises(errors.OutputError, match="does not exist"):
-        tf_synflow.load_model(tmp_path / "nothing.keras")
+# --- what is refused --------------------------------------------------------------------
 
 
 def test_a_wrapper_of_the_other_keras():
@@ -407,17 +229,6 @@ def test_a_pruned_model_is_not_pruned_again():
 def test_masks_of_a_plain_model():
     with pytest.raises(errors.MaskError, match="expected"):
         tf_synflow.masks_of(mlp(keras))
-
-
-def test_weights_of_other_masks_are_refused(tmp_path):
-    model = mlp(keras)
-    inject.inject(model, some_masks(model)).save_weights(tmp_path / "two.weights.h5")
-    one = inject.inject(model, Masks({"d0/kernel": np.eye(16, 12) == 0}))
-    with pytest.raises(ValueError, match="architecture"):
-        other = mlp(keras, units=(12, 8, 4), use_bias=True)
-        masks = {**some_masks(other), "d0/bias": np.ones(12, bool)}
-        inject.inject(other, Masks(masks)).load_weights(tmp_path / "two.weights.h5")
-    assert masked_and_not_zero(one, tf_synflow.masks_of(one)) == 0
 
 
 def test_a_layer_whose_copy_has_other_weights_is_refused():

@@ -9,6 +9,8 @@ from small_models import randomise
 from tf_synflow import Masks
 from tf_synflow.flow import weights
 
+LOSS = "sparse_categorical_crossentropy"
+
 register = keras.saving.register_keras_serializable("keras_models")
 
 
@@ -25,6 +27,29 @@ def inputs_of(model, count=8, seed=1):
     random = np.random.RandomState(seed)
     data = random.random_sample((count, 16)).astype("float32")
     return [data, data[::-1] + 1] if model.name == "several" else data
+
+
+def outputs(model):
+    """Of one of the `MODELS`, for `inputs_of`."""
+    return model(inputs_of(model), training=False).numpy()
+
+
+def train(model, eagerly=False, **options):
+    """Two steps, which take longer to trace than to run; returns the losses."""
+    x = inputs_of(model)
+    y = np.arange(len(tf.nest.flatten(x)[0])) % 3
+    optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
+    model.compile(optimizer, LOSS, jit_compile=False, run_eagerly=eagerly)
+    return model.fit(x, y, batch_size=4, verbose=0, shuffle=False, **options).history["loss"]
+
+
+def moved(model, pruned, masks):
+    """Whether training has moved every weight tensor where its mask keeps."""
+    before, after = weights.all_weights(model), weights.all_weights(pruned)
+    return all(
+        not np.array_equal(before[name].value()[mask], after[name].value()[mask])
+        for name, mask in masks.items()
+    )
 
 
 def sequential():

@@ -47,6 +47,19 @@ def finished(processes, folder):
         assert code == 0, (folder / f"stderr{index}").read_text()[-3000:]
 
 
+def reported(code, *arguments):
+    """What Python code, run in a fresh process, prints as JSON behind the word REPORT."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}"},
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.split("REPORT")[1])
+
+
 def two_workers():
     """TF_CONFIG of two workers on free ports of this machine."""
     with socket.socket() as first, socket.socket() as second:

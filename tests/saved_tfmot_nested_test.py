@@ -1,12 +1,7 @@
 """Masks on weights inside layers of layers, saved and loaded, here and in a fresh process."""
 
-import json
-import os
-import pathlib
-import subprocess
-import sys
-
 import numpy as np
+import processes
 import pytest
 import tf_keras
 from nested_models import CASES, FAST, LOSS, build, data, in_order, masks_for, not_zero, some
@@ -100,15 +95,7 @@ def test_loaded_in_a_fresh_process(trained, tmp_path):
         for name in names:
             files[f"{number}_{name}"] = kind
             trained(kind)[0].save(tmp_path / f"{number}_{name}")
-    here = pathlib.Path(__file__).parent
-    done = subprocess.run(
-        [sys.executable, "-c", IN_A_FRESH_PROCESS, str(tmp_path), *files],
-        env={**os.environ, "PYTHONPATH": os.pathsep.join([str(here.parent), str(here)])},
-        capture_output=True,
-        text=True,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    report = json.loads(done.stdout.split("REPORT")[1])
+    report = processes.reported(IN_A_FRESH_PROCESS, tmp_path, *files)
     x, _ = data()
     for file, kind in files.items():
         pruned, _ = trained(kind)
