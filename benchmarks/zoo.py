@@ -325,7 +325,7 @@ def _resident_bytes(pid: int) -> int:
 
 def where(keras: str) -> str:
     """Machine, threads and versions."""
-    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS", 0)) or None
+    threads = int(os.environ.get("TF_NUM_INTRAOP_THREADS") or 0) or None
     packages = ("tensorflow", keras.replace("_", "-"), "ai-edge-litert")
     return f"{processor_line(threads)}; {versions_line(packages)}"
 
