@@ -35,13 +35,28 @@ def each(function: Callable[[Any], T], items: Iterable[Any], work: int | None = 
     Args:
       function: of one item.
       items: what it is called with.
-      work: multiplications, or values looked at, in all; one thread does where they are few.
+      work: multiplications of a matrix product, or what takes as long; one thread does where it
+        is little.
     """
     items = list(items)
     number = 1 if work is not None and work < _WORTH_SHARING else threads()
-    if number == 1 or len(items) < 2:
+    helpers = min(number, len(items)) - 1
+    if helpers < 1:
         return [function(item) for item in items]
-    return list(_pool(number).map(function, items))
+    results, numbers = [None] * len(items), iter(range(len(items)))
+
+    def take() -> None:
+        for i in numbers:  # of which each thread gets others
+            results[i] = function(items[i])
+
+    others = [_pool(number).submit(take) for _ in range(helpers)]
+    try:
+        take()  # and does not wait for a thread to wake up
+    finally:
+        for other in others:
+            if not other.cancel():
+                other.result()
+    return results
 
 
 def parts(size: int, work: int) -> list[slice]:
@@ -49,11 +64,19 @@ def parts(size: int, work: int) -> list[slice]:
 
     Args:
       size: of the range.
-      work: multiplications, or values looked at, in all.
+      work: see `each`.
     """
     number = min(threads(), size, 1 + work // _WORTH_SHARING)
     edges = [size * i // number for i in range(number + 1)] if number else []
     return [slice(*pair) for pair in zip(edges, edges[1:], strict=False)]
+
+
+def blocks(shape: tuple[int, int], work: int) -> list[tuple[slice, slice]]:
+    """`parts` of a matrix, along the longer of its axes."""
+    rows, columns = shape
+    if rows > columns:
+        return [(part, slice(0, columns)) for part in parts(rows, work)]
+    return [(slice(0, rows), part) for part in parts(columns, work)]
 
 
 @contextlib.contextmanager
@@ -63,8 +86,8 @@ def one_blas_thread() -> Iterator[None]:
         yield
 
 
-# A tenth of a millisecond for one core, twice what it takes to wake a thread.
-_WORTH_SHARING = 2_000_000
+# A millisecond for one core, five to ten times what it takes to wake a thread.
+_WORTH_SHARING = 16_000_000
 
 
 @functools.cache

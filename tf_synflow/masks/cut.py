@@ -24,6 +24,9 @@ _RELATIVE_REACH, _REACH = 1 / 6, 0.005
 # So few scores are sooner ranked than sampled.
 _FEW = 2**15
 
+# Multiplications of a matrix product that take as long as to look at a score, and to remove one.
+_LOOK, _REMOVE = 16, 8
+
 # In units of a tile: scores near a threshold below it are too near what float32 holds at all.
 _SMALLEST = 2.0**-80
 
@@ -94,7 +97,7 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
     def remove(i: int) -> None:
         tensors[i].survivors.remove(found[i].places[~kept[i]])
 
-    parallel.each(remove, range(len(tensors)), left)
+    parallel.each(remove, range(len(tensors)), _REMOVE * left)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,10 +123,11 @@ class _Found:
 
 def _look_at_all(tensors: Sequence[TiledScores], low: float, high: float) -> list[_Found]:
     """One pass over the scores of all weights, large ones in parts."""
-    parts = [parallel.parts(len(one.survivors.mask), one.survivors.mask.size) for one in tensors]
+    work = [_LOOK * one.survivors.mask.size for one in tensors]
+    rows = [len(one.survivors.mask) for one in tensors]
+    parts = [parallel.parts(*own) for own in zip(rows, work, strict=True)]
     jobs = [(one, part) for one, own in zip(tensors, parts, strict=True) for part in own]
-    work = sum(one.survivors.mask.size for one in tensors)
-    looks = iter(parallel.each(lambda job: _look_at(*job, high), jobs, work))
+    looks = iter(parallel.each(lambda job: _look_at(*job, high), jobs, sum(work)))
     found = []
     for one, own in zip(tensors, parts, strict=True):
         places, scores = zip(*(next(looks) for _ in own), strict=True) if own else ((), ())

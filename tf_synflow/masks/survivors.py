@@ -14,6 +14,9 @@ _WORTH_A_LOOK = 0.15
 
 _ROWS_AT_A_TIME = 256
 
+# Multiplications of a matrix product that take as long as to bring one of its values to a dtype.
+_BROUGHT = 16
+
 # Values of a block that is brought to another dtype: one megabyte, what a cache holds.
 _BLOCK = 2**17
 
@@ -99,11 +102,12 @@ class Survivors:
         rows = self.inputs(rows, windows)
         product = np.zeros((len(rows), self.values.shape[1]), rows.dtype)
 
-        def compute(part: slice) -> None:
-            for some, values in self._blocks(slice(0, len(self.values)), part, rows.dtype):
-                product[:, part] += rows[:, some] @ values
+        def compute(part: tuple[slice, slice]) -> None:
+            own, columns = part
+            for some, values in self._blocks(slice(0, len(self.values)), columns, rows.dtype):
+                product[own, columns] += rows[own, some] @ values
 
-        parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
+        parallel.each(compute, parallel.blocks(product.shape, self._work(rows)))
         return self._all_outputs(product)
 
     def times_transposed(
@@ -117,8 +121,12 @@ class Survivors:
             for some, values in self._blocks(part, slice(None), rows.dtype):
                 np.matmul(rows, values.T, out=product[:, some])
 
-        parallel.each(compute, parallel.parts(product.shape[1], len(rows) * self.values.size))
+        parallel.each(compute, parallel.parts(product.shape[1], self._work(rows)))
         return self.all_inputs(product, windows, channels)
+
+    def _work(self, rows: np.ndarray) -> int:
+        """Of a product with so many rows, see `parallel.each`."""
+        return (len(rows) + _BROUGHT) * self.values.size
 
     def _blocks(
         self, rows: slice, columns: slice, dtype: np.dtype
