@@ -169,6 +169,11 @@ def test_prune_writes_a_model_that_trains_and_its_masks(mlp, tmp_path):
     pruned.compile("sgd", "mse")
     pruned.fit(np.ones((8, 16)), np.ones((8, 10)), verbose=0)
     assert {p.name for p in tmp_path.iterdir()} == {"pruned.keras", "pruned.masks.npz"}
+    again = run("prune", f"--model={output}", f"--output={tmp_path / 'twice.keras'}")
+    assert again.returncode == 1
+    assert again.stderr.startswith("prune.py: error: ")  # and no bar of rounds before it
+    assert "pruned already" in again.stderr
+    assert {p.name for p in tmp_path.iterdir()} == {"pruned.keras", "pruned.masks.npz"}
 
 
 def test_export_writes_a_file_and_its_report(mlp, tmp_path):

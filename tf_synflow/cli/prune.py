@@ -75,9 +75,11 @@ def main() -> None:
 
     common.import_tensorflow()
     import tf_synflow
+    from tf_synflow import inject
     from tf_synflow.train.pruning_schedule import make_schedule
 
     model = model_files.load(_MODEL.value)
+    inject.prepared(model)  # what cannot be wrapped is refused before the rounds, not after them
     schedule = make_schedule(_COMPRESSION.value, _SCORER.value, _ROUNDS.value, _SCHEDULE.value)
     masks = tf_synflow.compute_masks(
         model,
