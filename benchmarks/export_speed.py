@@ -35,7 +35,7 @@ def dense_file(zeros: float, block: int, quantize: str | None) -> bytes:
         layer.set_weights([kernel, bias])
     inputs = {"x": rng.standard_normal((16, SIZE)).astype(np.float32)}
     known = inputs if quantize == "int8" else None
-    return convert(Signature(model), quantize=quantize, representative=known).content
+    return convert(Signature(model), quantize=quantize, representative=known)
 
 
 def encoded(content: bytes, encoding: str) -> bytes:

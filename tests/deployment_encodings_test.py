@@ -39,7 +39,7 @@ def dense(name, quantize):
     shape = (20, *signature.inputs[0].shape[1:])
     data = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
     known = {signature.inputs[0].name: data} if quantize == "int8" else None
-    return convert(signature, 1, quantize=quantize, representative=known).content
+    return convert(signature, 1, quantize=quantize, representative=known)
 
 
 def encoded(name, quantize, target, everything=False):

@@ -26,7 +26,7 @@ def weights_in(content):
 def test_dense_and_csr():
     kernel = np.random.default_rng(0).standard_normal((32, 24)).astype(np.float32)
     kernel[np.random.default_rng(1).random(kernel.shape) < 0.8] = 0
-    content = convert(dense(kernel)).content
+    content = convert(dense(kernel))
     (plain,), (packed,) = weights_in(content), weights_in(encode(content, lambda _: "csr"))
     assert (plain.encoding, plain.shape, plain.bytes) == ("dense", (24, 32), kernel.nbytes)
     assert (packed.encoding, packed.densified) == ("csr", True)
@@ -42,7 +42,7 @@ def test_blocks_count_the_zeros_stored_inside_them():
     kernel[np.repeat(blocks, 4, axis=0)] = 0
     kept = np.argwhere(~blocks)
     kernel[kept[0][0] * 4, kept[0][1]] = 0  # one zero within a stored block
-    (tensor,) = weights_in(encode(convert(dense(kernel)).content, lambda _: "block 1x4"))
+    (tensor,) = weights_in(encode(convert(dense(kernel)), lambda _: "block 1x4"))
     assert (tensor.encoding, tensor.densified) == ("block 1x4", False)
     assert tensor.zeros == np.count_nonzero(kernel == 0)
     assert tensor.bytes >= len(kept) * 4 * 4
@@ -54,7 +54,7 @@ def test_a_file_that_is_no_flatbuffer():
 
 
 def test_a_truncated_file_is_refused_not_misread():
-    content = convert(dense(np.ones((32, 24), np.float32))).content
+    content = convert(dense(np.ones((32, 24), np.float32)))
     for read in (read_tensors, float_ops):
         with pytest.raises(errors.ExportError, match="truncated or damaged"):
             read(content[: len(content) // 8])

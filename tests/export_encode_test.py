@@ -49,7 +49,7 @@ def converted(model, quantize):
     batches = list(probes(signature, batch_size=None))
     inputs = {"x": np.concatenate([batch["x"] for _, batch in batches])}
     known = inputs if quantize == "int8" else None
-    content = convert(signature, quantize=quantize, representative=known).content
+    content = convert(signature, quantize=quantize, representative=known)
     return content, signature, batches
 
 

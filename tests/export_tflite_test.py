@@ -220,6 +220,48 @@ def test_batch_size_is_kept_or_refused(tmp_path):
         export_tflite(mlp(keras), path, batch_size=0)
 
 
+@pytest.mark.parametrize("quantize", [None, "int8"])
+@pytest.mark.parametrize("k", KERASES)
+def test_a_network_that_ends_in_a_flatten(k, quantize, tmp_path):
+    """As MobileNets do: with a free batch, CompiledModel gives an error or garbage in Keras 3."""
+    layers = k.layers
+    inputs = k.Input((16, 16, 3))
+    x = layers.Conv2D(8, 3, padding="same", activation="relu")(inputs)
+    x = layers.GlobalAveragePooling2D(keepdims=True)(x)
+    x = layers.Flatten()(layers.Conv2D(10, 1)(x))
+    model, path = sparsified(k.Model(inputs, x), 0.5), tmp_path / "model.tflite"
+    images = np.random.RandomState(0).random_sample((9, 16, 16, 3)).astype("float32")
+    options = {"quantize": quantize, "representative_data": images if quantize else None}
+    report = export_tflite(model, path, **options)
+    assert report.agreement.max_rel < (0.1 if quantize else 1e-5)
+    assert len(report.agreement.runtimes) == 3
+    (details,) = tf.lite.Interpreter(str(path)).get_input_details()
+    assert details["shape_signature"][0] == (report.batch_size or -1)
+    if report.batch_size is None:
+        return
+    assert "batch size fixed at 1, for with a free one: CompiledModel" in report.notes[0]
+    path.unlink()
+    with pytest.raises(errors.ExportError, match="CompiledModel.*batch_size=1"):
+        export_tflite(model, path, batch_size=None, **options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_outputs_that_have_vanished_are_said_to_be(tmp_path):
+    stack = [keras.Input((8,)), *(keras.layers.Dense(8, "relu") for _ in range(9))]
+    model = keras.Sequential([*stack, keras.layers.Dense(3)])
+    for layer in model.layers:
+        layer.kernel.assign(0.01 * np.abs(layer.kernel.numpy()))
+    images = np.random.RandomState(0).random_sample((4, 8)).astype("float32")
+    with pytest.raises(errors.ExportError, match="pruned and not trained yet"):
+        export_tflite(
+            model,
+            tmp_path / "x.tflite",
+            quantize="int8",
+            representative_data=images,
+            tolerance=1e-9,
+        )
+
+
 def test_a_runtime_that_cannot_be_used_is_named_with_the_reason(tmp_path):
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(4, 3)])
     report = export_tflite(model, tmp_path / "model.tflite")

@@ -29,7 +29,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def content(model):
-    return convert(Signature(model)).content
+    return convert(Signature(model))
 
 
 def run(content, model):
@@ -69,7 +69,7 @@ def test_samples_reach_what_random_inputs_do_not():
     def clipped(limit):
         return Signature(keras.Model(inputs, keras.layers.ReLU(limit, name="y")(inputs)))
 
-    content = convert(clipped(50.0)).content
+    content = convert(clipped(50.0))
     reference = clipped(60.0)
     verify(content, reference, probes(reference, batch_size=None))
     samples = np.array([[55.0, 70.0]])

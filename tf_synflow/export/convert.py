@@ -6,7 +6,7 @@ import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from tf_synflow import errors
 from tf_synflow.export.quiet import quiet
@@ -19,20 +19,13 @@ _CONTROL_FLOW = {"While", "StatelessWhile", "If", "StatelessIf"}
 QUANTIZATIONS = (None, "float16", "dynamic", "int8")
 
 
-class Converted(NamedTuple):
-    """The bytes of a dense TFLite file, and the batch it takes (None: any)."""
-
-    content: bytes
-    batch_size: int | None
-
-
 def convert(
     signature: Signature,
-    batch_size: int | None | Literal["auto"] = "auto",
+    batch_size: int | None = None,
     *,
     quantize: Quantize = None,
     representative: Batch | None = None,
-) -> Converted:
+) -> bytes:
     """Converts a model to TFLite, dense.
 
     Both Kerases go the same way: one traced function that owns its variables, saved and converted.
@@ -40,8 +33,7 @@ def convert(
 
     Args:
       signature: the model, by its named inputs and outputs.
-      batch_size: the batch in the file; None leaves it free; "auto" leaves it free where the
-          converter can, else 1 (a Keras 3 LSTM, for one, needs it fixed).
+      batch_size: the batch in the file; None leaves it free.
       quantize: None for float32; "float16" for the constants; "dynamic" for int8 weights with
           float activations; "int8" for both in int8 where there is a kernel, inputs and outputs
           in float32.
@@ -49,20 +41,11 @@ def convert(
           for a model that knows its ranges from quantization-aware training.
 
     Returns:
-      The bytes of the file and the batch size.
+      The bytes of the file.
 
     Raises:
       ExportError: the converter refused the model.
     """
-    if batch_size == "auto":
-        fixed = signature.inputs[0].shape[0]
-        options = {"quantize": quantize, "representative": representative}
-        try:
-            return convert(signature, fixed, **options)
-        except errors.ExportError:
-            if fixed is not None:
-                raise
-            return convert(signature, 1, **options)
     with quiet(), tempfile.TemporaryDirectory(prefix="tf_synflow_") as folder:
         try:
             ops = _save(signature, batch_size, folder)
@@ -72,8 +55,7 @@ def convert(
                     "calibration for int8 crashes; expected none. Build such layers with "
                     "unroll=True, or use quantize='dynamic'."
                 )
-            content = _tflite(folder, quantize, representative, batch_size or 1)
-            return Converted(content, batch_size)
+            return _tflite(folder, quantize, representative, batch_size or 1)
         except errors.TfSynflowError:
             raise
         except Exception as error:  # the converter and SavedModel raise bare Exceptions

@@ -122,7 +122,10 @@ def _run_buffers(model: Any, buffers: list[dict[str, Any]], batch: Arrays) -> di
             found[name] = flat.reshape(shape)
         return found
     except (ValueError, RuntimeError) as error:
-        raise errors.ExportError(f"CompiledModel cannot run the file: {_flat(error)}") from error
+        raise errors.ExportError(
+            f"CompiledModel cannot run the file: {_flat(error)}. Of a file with a free batch, try "
+            "batch_size=1."
+        ) from error
 
 
 def _by_signature(name: str, kind: type, content: bytes, resolver: Any) -> Run:

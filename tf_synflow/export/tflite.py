@@ -3,27 +3,18 @@
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from tf_synflow import compat, errors, files, progress
 from tf_synflow.export import arguments
-from tf_synflow.export import samples as sample_data
-from tf_synflow.export.convert import Quantize, convert
-from tf_synflow.export.emitted import check_outputs, float_ops, read_tensors
-from tf_synflow.export.encode import encode
-from tf_synflow.export.encodings import Encoding, best
+from tf_synflow.export.convert import Quantize
+from tf_synflow.export.emitted import read_tensors
+from tf_synflow.export.formats import Formats
 from tf_synflow.export.prepare import prepared
-from tf_synflow.export.probes import probes
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
-from tf_synflow.export.weights import Weight
 from tf_synflow.targets import Target
 from tf_synflow.tflite.downloads import zlib_bytes, zstd_bytes
-
-_COMPARED = 64
-"""How many of the representative samples an int8 file is compared on."""
 
 
 def export_tflite(
@@ -70,7 +61,7 @@ def export_tflite(
           batches (of which a tuple's first entry is the inputs). At most 1,024 samples are used.
           A model after TFMOT's quantization-aware training knows its ranges and takes none.
       batch_size: the batch in the file: a number, None for any, or "auto": any where the
-          converter can, else 1.
+          converter and the runtimes can, else 1.
       samples: real inputs to compare on as well: an array with the samples along its first axis;
           for several inputs a list of such arrays, or a dictionary by input name. An int8 file is
           compared on these and the representative ones alone: it is right in their range only.
@@ -107,109 +98,42 @@ def export_tflite(
         reference, plain, notes = prepared(model, shrink)
         signature = Signature(reference)
         known = arguments.representative(signature, quantize, representative_data)
-        dense, found_batch = convert(
-            Signature(plain, [item.name for item in signature.inputs]),
-            arguments.checked_batch(batch_size, signature),
-            quantize=quantize,
-            representative=known,
+        formats = Formats(
+            signature, plain, quantize, known, target, sparse, samples, seed, tolerance
         )
-        check_outputs(dense, reference.name)
-        steps.update()
-        if found_batch == 1 and signature.inputs[0].shape[0] is None and batch_size == "auto":
-            notes.append("batch size fixed at 1: the converter cannot leave it free here")
-        if quantize == "int8" and (ops := float_ops(dense)):
-            notes.append(f"computed in float, for want of an int8 kernel: {', '.join(ops)}")
-        reasons: dict[str, str] = {}
-        encoded = encode(dense, _chooser(target, sparse is True, reasons))
-        steps.update()
-        batches = list(
-            probes(signature, batch_size=found_batch, samples=samples, seed=seed)
-            if known is None
-            else _calibrated(signature, known, samples, found_batch)
-        )
-
-        def verified(content: bytes) -> Agreement:
-            if content is not dense:
-                check_same(content, dense, batches, SAME_FORMAT_TOLERANCES[quantize])
-            return verify(content, signature, batches, tolerance)
-
-        content, agreement = _choose(dense, encoded, sparse, verified, reasons, notes)
-        steps.update()
+        wanted = arguments.checked_batch(batch_size, signature)
+        try:
+            file = formats.file(None if wanted == "auto" else wanted, steps)
+        except errors.ExportError as error:
+            if wanted != "auto":
+                raise
+            # The converter cannot always leave the batch free, as in an LSTM of Keras 3; and
+            # CompiledModel computes garbage, or nothing, where the output of such a file is the
+            # result of a Flatten or a Reshape.
+            steps.reset()
+            file = formats.file(1, steps)
+            reason = errors.first_line(error)
+            file.notes.insert(0, f"batch size fixed at 1, for with a free one: {reason}")
     report = ExportReport(
         path=str(path),
         quantize=quantize or "float32",
         target=target,
-        encoding="dense" if content is dense else "sparse",
-        file_bytes=len(content),
-        dense_bytes=len(dense),
-        sparse_bytes=len(encoded),
-        zlib_bytes=zlib_bytes(content),
-        zstd_bytes=zstd_bytes(content),
-        batch_size=found_batch,
-        tensors=read_tensors(content),
-        dense_because=reasons,
-        agreement=agreement,
-        notes=tuple(notes),
+        encoding="dense" if file.content is file.dense else "sparse",
+        file_bytes=len(file.content),
+        dense_bytes=len(file.dense),
+        sparse_bytes=len(file.encoded),
+        zlib_bytes=zlib_bytes(file.content),
+        zstd_bytes=zstd_bytes(file.content),
+        batch_size=file.batch_size,
+        tensors=read_tensors(file.content),
+        dense_because=file.reasons,
+        agreement=file.agreement,
+        notes=(*notes, *file.notes),
         versions=_versions(reference),
     )
     with files.whole(path) as temporary:
-        temporary.write_bytes(content)
+        temporary.write_bytes(file.content)
     return report
-
-
-def _chooser(
-    target: Target, everything: bool, reasons: dict[str, str]
-) -> Callable[[Weight], Encoding]:
-    """Chooses the encoding of a weight, and notes why one with many zeros stays dense."""
-
-    def choose(weight: Weight) -> Encoding:
-        encoding, reason = best(weight, target, everything)
-        if encoding == "dense" and weight.has_many_zeros:
-            reasons[weight.name] = reason
-        return encoding
-
-    return choose
-
-
-def _calibrated(
-    signature: Signature, known: sample_data.Batch, samples: Any, batch_size: int | None
-) -> Iterator[tuple[str, sample_data.Batch]]:
-    """What an int8 file is compared on: inputs in the range that it was made for."""
-    size = batch_size or 8
-    few = {name: array[:_COMPARED] for name, array in known.items()}
-    given = [("representative", few)]
-    if samples is not None:
-        given.append(("sample", sample_data.by_name(signature.inputs, samples, "samples")))
-    for kind, arrays in given:
-        for batch in sample_data.in_batches(arrays, size, whole=batch_size is not None):
-            yield kind, batch
-
-
-def _choose(
-    dense: bytes,
-    encoded: bytes,
-    sparse: Literal["auto"] | bool,
-    verified: Callable[[bytes], Agreement],
-    reasons: dict[str, str],
-    notes: list[str],
-) -> tuple[bytes, Agreement]:
-    """Which of the two files to write, and how it agrees with the model."""
-    if sparse is True:
-        if encoded is dense:
-            why = "; ".join(sorted(set(reasons.values()))) or "no weight has 30 % zeros"
-            raise errors.ExportError(
-                f"sparse=True, and no tensor can be encoded: {why}. Expected a kernel of a "
-                "convolution or dense layer with at least 30 % zeros, in a number format and for a "
-                "target that run it right. Prune the model first, change quantize or target, or "
-                "use sparse='auto', which falls back to dense."
-            )
-        return encoded, verified(encoded)
-    if sparse == "auto" and encoded is not dense:
-        try:
-            return encoded, verified(encoded)
-        except errors.ExportError as error:
-            notes.append(f"stored dense, for the sparse file was wrong ({error})")
-    return dense, verified(dense)
 
 
 def _versions(model: Any) -> dict[str, str]:

@@ -52,6 +52,10 @@ class Agreement:
     not_run: dict[str, str]
 
 
+# An int8 network rounds values relative to what came in, of which so little is left.
+_VANISHED = 1e-6
+
+
 def verify(
     content: bytes,
     reference: Callable[..., Mapping[str, Any]],
@@ -170,10 +174,15 @@ def _worst(outputs: list["_Output"], tolerance: float, other: str = "the Keras m
     """The output that differs most; an error if that is too much."""
     worst = max(outputs, key=lambda output: output.relative)
     if not worst.relative <= tolerance:
+        vanished = (
+            "Outputs so small are those of a network that was pruned and not trained yet: train it "
+            "before it is quantized. "
+        )
         raise errors.ExportError(
             f"The TFLite file differs from {other} in output {worst.name!r} by "
             f"{worst.relative:.3g} of its largest value {worst.scale:.3g} (on a {worst.where}); "
-            f"expected at most {tolerance:.3g}. No file was written. Try sparse=False, another "
+            f"expected at most {tolerance:.3g}. No file was written. "
+            f"{vanished if worst.scale < _VANISHED else ''}Try sparse=False, another "
             "quantize, or a larger tolerance if that difference is acceptable."
         )
     return worst
