@@ -108,8 +108,8 @@ def export_tflite(
             if wanted != "auto":
                 raise
             # The converter cannot always leave the batch free, as in an LSTM of Keras 3; and
-            # CompiledModel computes garbage, or nothing, where the output of such a file is the
-            # result of a Flatten or a Reshape.
+            # CompiledModel computes garbage, or nothing, where an output of such a file comes from
+            # a Reshape, or in Keras 3 a Flatten.
             steps.reset()
             file = formats.file(1, steps)
             reason = errors.first_line(error)
