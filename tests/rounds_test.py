@@ -157,6 +157,8 @@ import keras, tensorflow as tf
 tf.config.threading.set_intra_op_parallelism_threads(int(sys.argv[1]))
 tf.config.threading.set_inter_op_parallelism_threads(int(sys.argv[1]))
 import rounds_test
+from tf_synflow import parallel
+parallel._WORTH_SHARING = 1000  # this network has little that is worth it
 print(rounds_test.fingerprint(rounds_test.small_resnet(keras)))
 """
 

@@ -52,7 +52,7 @@ class Agreement:
     not_run: dict[str, str]
 
 
-# An int8 network rounds values relative to what came in, of which so little is left.
+# Hardly any of the input reaches an output no larger than this; in int8 all of it is rounding.
 _VANISHED = 1e-6
 
 
