@@ -76,7 +76,7 @@ def test_windows(axis, kernel, stride, dilation, padding):
             expected.append([own[p] if 0 <= p < size else OUTSIDE for p in places])
     if not expected:
         return  # Keras refuses a window larger than what it slides over
-    found = positions.windows(classes, size, kernel, stride, dilation, padding)
+    found = positions.seen(classes, positions.windows(size, kernel, stride, dilation, padding))
     assert expanded(found) == expected
     check_classes(found)
 
@@ -100,9 +100,8 @@ def test_transposed_windows(axis, kernel, stride, dilation, more, padding):
             position = i * stride - before + tap * dilation
             if 0 <= position < output_size:
                 expected[position, tap] = own[i]
-    found = positions.transposed_windows(
-        classes, size, output_size, kernel, stride, dilation, padding
-    )
+    windows = positions.transposed_windows(size, output_size, kernel, stride, dilation, padding)
+    found = positions.seen(classes, windows)
     assert expanded(found) == expected.tolist()
     check_classes(found)
 
@@ -111,7 +110,7 @@ def test_transposed_windows(axis, kernel, stride, dilation, more, padding):
 @given(axes(), st.integers(1, 4))
 def test_repeated(axis, times):
     classes, size = axis
-    found = positions.repeated(classes, size, times)
+    found = positions.seen(classes, positions.repeated(size, times))
     assert expanded(found) == [[c] for c in each(classes, size) for _ in range(times)]
     check_classes(found)
 
@@ -148,7 +147,7 @@ def test_a_stack_of_convolutions_knows_its_border_and_one_interior():
     for size in (17, 64, 1024):
         classes = positions.uniform(size)
         for n in range(1, 6):
-            classes, windows = positions.windows(classes, size, 3, padding="same")
+            classes, windows = positions.seen(classes, positions.windows(size, 3, padding="same"))
             assert len(windows) == 2 * n + 1
             assert max(positions.counts(classes)) == size - 2 * n
 
@@ -159,8 +158,9 @@ def test_classes_do_not_grow_behind_a_stride():
     for size in (127, 128, 1024, 4099):
         classes, at = positions.uniform(size), size
         for _ in range(5):
-            classes, windows = positions.windows(classes, at, 3, padding="same")
-            classes, windows = positions.windows(classes, at, 3, 2, padding="same")
+            for stride in (1, 2):
+                own = positions.windows(at, 3, stride, padding="same")
+                classes, windows = positions.seen(classes, own)
             at = len(windows) if classes is None else len(classes)
         found[size] = len(windows)
     assert max(found.values()) <= 9

@@ -25,7 +25,9 @@ def plain_numbers():
         patch.setattr(
             tensor,
             "_normalised",
-            lambda value, scale, classes=(): tensor.FlowTensor(value, scale * 0, classes),
+            lambda value, scale, *state, **more: tensor.FlowTensor(
+                value, scale * 0, *state, **more
+            ),
         )
         yield
 

@@ -6,9 +6,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_synflow.flow import positions
+from tf_synflow.flow import positions, sums
 from tf_synflow.flow.positions import OUTSIDE
-from tf_synflow.flow.windows import Windows, times
+from tf_synflow.flow.windows import Windows, times, windows_over
 
 many = settings(deadline=None, max_examples=60)
 
@@ -91,14 +91,14 @@ def test_gather_and_its_gradient_in_a_graph(made, channels, dtype):
     for function in (run, tf.function(run, autograph=False).get_concrete_function(rows)):
         patches, gradient = function(rows)
         assert patches.dtype == gradient.dtype == dtype
-        assert patches.shape == (*own.index.shape, channels)
+        assert patches.shape == (own.number, own.places, channels)
         np.testing.assert_array_equal(tf.reshape(patches, expected.shape), expected)
         np.testing.assert_allclose(gradient, own.spread(signal), rtol, atol=rtol)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_dtype_stays(dtype):
-    own = Windows([positions.windows(None, 5, 3, padding="same")[1]], [5])
+    own = Windows([positions.windows(5, 3, padding="same")], [5])
     rows = values(5, 2, dtype=dtype)
     patches = own.patches(rows)
     assert patches.dtype == own.spread(patches).dtype == dtype
@@ -125,7 +125,7 @@ def test_what_only_looks_like_the_identity(axis):
 
 
 def test_the_largest_under_windows_ignores_the_padding():
-    own = Windows([positions.windows(None, 4, 3, 2, padding="same")[1]], [4])
+    own = Windows([positions.windows(4, 3, 2, padding="same")], [4])
     rows = tf.constant([[-5.0], [-4.0], [-3.0], [-7.0]], tf.float64)
     with tf.GradientTape() as tape:
         tape.watch(rows)
@@ -135,7 +135,7 @@ def test_the_largest_under_windows_ignores_the_padding():
 
 
 def test_infinity_stays_where_it_is():
-    own = Windows([positions.windows(None, 4, 3, padding="same")[1]], [4])
+    own = Windows([positions.windows(4, 3, padding="same")], [4])
     rows = values(4, 1)
     rows[0] = np.inf
     found = own.gather(tf.constant(rows))
@@ -147,9 +147,44 @@ def test_infinity_stays_where_it_is():
 def test_a_product_under_windows_is_that_of_the_patches(made, channels, outputs):
     own, _, sizes = made
     rows = values(np.prod(sizes), channels)
-    kernel = values(own.index.shape[1], channels, outputs)
+    kernel = values(own.places, channels, outputs)
     expected = (own.patches(rows) @ kernel.reshape(-1, outputs)).reshape(*own.shape, outputs)
     for shape in ([-1, channels], [*sizes, channels]):  # in a row, and along the axes
         found = times(tf.reshape(rows, shape), tf.constant(kernel), own)
         assert found.shape == expected.shape
         np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-12)
+
+
+@many
+@given(st.data(), st.integers(1, 3))
+def test_windows_of_sums_are_the_sums_of_windows(data, channels):
+    """Over groups of windows along each axis, or over each window."""
+    _, axes, sizes = data.draw(windows())
+    groups = [
+        data.draw(st.none() | st.just(np.arange(len(axis)) // 2), label="groups") for axis in axes
+    ]
+    matrices = [
+        axis if own is None else sums.summing(axis, own, np.arange(size), are_sums=False)
+        for axis, own, size in zip(axes, groups, sizes, strict=True)
+    ]
+    own = windows_over(matrices, [axis.shape[1] for axis in axes], sizes)
+    rows = values(np.prod(sizes), channels)
+    patches = Windows(axes, sizes).patches(rows).reshape(*(len(axis) for axis in axes), -1)
+    for i, some in enumerate(groups):
+        if some is not None:
+            patches = np.add.reduceat(patches, np.unique(some, return_index=True)[1], axis=i)
+    assert (own.number, own.places) == (
+        np.prod(patches.shape[:-1]), np.prod([axis.shape[1] for axis in axes])
+    )  # fmt: skip
+    expected = patches.reshape(own.number, -1)
+    np.testing.assert_allclose(own.patches(rows), expected, 1e-12, 1e-12)
+    found = own.patches(rows.astype(np.float32))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, 1e-5, 1e-5)
+    columns = data.draw(st.lists(st.integers(0, expected.shape[1] - 1), max_size=5).map(np.array))
+    at = own.patches_at(rows, columns.astype(int))
+    np.testing.assert_allclose(at, expected[:, columns.astype(int)], 1e-12, 1e-12)
+    signal = values(*expected.shape, seed=1)
+    np.testing.assert_allclose(
+        np.sum(own.spread(signal) * rows), np.sum(signal * expected), 1e-10, 1e-10
+    )

@@ -46,6 +46,20 @@ class Product:
     output: tf.Tensor
 
 
+class NoKernel:
+    """A kernel without values, in a graph that is recorded and never computed."""
+
+    def __init__(self, shape: tuple[int, ...], dtype: tf.DType):
+        self._shape, self._dtype = shape, dtype
+
+    def dense(self) -> tf.Tensor:
+        return tf.compat.v1.placeholder(self._dtype, self._shape)
+
+    def times(self, rows: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
+        before = windows.shape if windows else rows.shape[:-1]
+        return tf.compat.v1.placeholder(self._dtype, [*before, self._shape[-1]])
+
+
 class MatrixKernel:
     """A `theta.Kernel` that remembers what it was multiplied with.
 

@@ -1,11 +1,30 @@
 """What a graph leaves to NumPy: gathers and matrix products, several times as fast on a CPU."""
 
+import contextlib
+import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
 from scipy import sparse
+
+
+@contextlib.contextmanager
+def as_traced() -> Iterator[None]:
+    """Runs graphs as they are, without TensorFlow's graph optimizer.
+
+    With all arithmetic outside there is little to optimize, and to look for it takes a quarter of a
+    second for a network of twenty layers. The option is one of the process; who else has a graph
+    run for the first time meanwhile gets it unoptimized.
+    """
+    options, name = tf.config.optimizer, "disable_meta_optimizer"
+    before = options.get_experimental_options()[name]
+    options.set_experimental_options({name: True})
+    try:
+        yield
+    finally:
+        options.set_experimental_options({name: before})
 
 
 def outside(
@@ -30,6 +49,36 @@ def outside(
     result = tf.numpy_function(quiet, [value], value.dtype, stateful=False)
     result.set_shape(shape)
     return result
+
+
+def weigh(value: tf.Tensor, matrices: Mapping[int, sparse.csr_matrix]) -> tf.Tensor:
+    """Weighted sums along several axes at once.
+
+    Args:
+      value: what is summed.
+      matrices: by axis, each row the weights of one sum along it.
+    """
+    before = list(value.shape)
+    after = [matrices[i].shape[0] if i in matrices else size for i, size in enumerate(before)]
+    split = max(matrices) + 1  # what lies behind the last of the axes moves as one
+    width = math.prod(before[split:])
+    along = (matrices.get(i, sparse.identity(size)) for i, size in enumerate(before[:split]))
+    matrix = functools.reduce(sparse.kron, along).tocsr()
+    transpose = matrix.T.tocsr()
+
+    def forth(value: np.ndarray) -> np.ndarray:
+        own = matrix.astype(value.dtype, copy=False)
+        return (own @ value.reshape(-1, width)).reshape(after)
+
+    def back(signal: np.ndarray) -> np.ndarray:
+        own = transpose.astype(signal.dtype, copy=False)
+        return (own @ signal.reshape(-1, width)).reshape(before)
+
+    @tf.custom_gradient
+    def weighed(value: tf.Tensor) -> tf.Tensor:
+        return outside(forth, value, after), lambda signal: outside(back, signal, before)
+
+    return weighed(value)
 
 
 def take(value: tf.Tensor, index: Mapping[int, np.ndarray]) -> tf.Tensor:

@@ -49,50 +49,48 @@ def common(axes: Sequence[Classes], size: int) -> tuple[Classes, list[Classes]]:
     if all(_same(axis, first) for axis in axes[1:]):
         return first, [None] * len(axes)
     full = np.stack([np.arange(size) if axis is None else axis for axis in axes], axis=1)
-    classes, tuples = _classes_of(full)
+    classes, tuples = distinct(full)
     return classes, list(tuples.T)
 
 
 def windows(
-    classes: Classes,
     size: int,
     kernel: int,
     stride: int = 1,
     dilation: int = 1,
     padding: str | tuple[int, int] = "valid",
-) -> tuple[Classes, np.ndarray]:
-    """Windows that slide along an axis, of which only different ones are kept.
+) -> np.ndarray:
+    """Windows that slide along an axis.
 
     Args:
-      classes: of the axis.
-      size: its number of positions.
+      size: number of positions of the axis.
       kernel, stride, dilation: of the window, in positions.
       padding: `"valid"`, `"same"`, `"causal"`, or how many positions before and after.
 
     Returns:
-      The classes of the positions behind the windows, and the windows, one row a class: the class
-      at each place of the kernel, `OUTSIDE` in the padding.
+      For each position behind the windows one row, the position at each place of the kernel;
+      `OUTSIDE` in the padding.
 
     Example:
-      >>> windows(np.zeros(5, int), 5, 3, padding="same")
-      (array([0, 1, 1, 1, 2]), array([[-1,  0,  0],
-             [ 0,  0,  0],
-             [ 0,  0, -1]]))
+      >>> windows(4, 3, padding="same")
+      array([[-1,  0,  1],
+             [ 0,  1,  2],
+             [ 1,  2,  3],
+             [ 2,  3, -1]])
     """
     before, after = _padding(padding, size, kernel, stride, dilation)
     starts = np.arange(0, size + before + after - dilation * (kernel - 1), stride) - before
-    return _seen(classes, size, starts[:, None] + dilation * np.arange(kernel))
+    return _inside(starts[:, None] + dilation * np.arange(kernel), size)
 
 
 def transposed_windows(
-    classes: Classes,
     size: int,
     output_size: int,
     kernel: int,
     stride: int = 1,
     dilation: int = 1,
     padding: str = "valid",
-) -> tuple[Classes, np.ndarray]:
+) -> np.ndarray:
     """The windows of a transposed convolution: the inputs that reach each position of the output.
 
     The arguments and what is returned are those of `windows`; `output_size` is the number of
@@ -100,30 +98,47 @@ def transposed_windows(
     """
     before, _ = _padding(padding, output_size, kernel, stride, dilation)
     reached = np.arange(output_size)[:, None] + before - dilation * np.arange(kernel)
-    return _seen(classes, size, np.where(reached % stride, OUTSIDE, reached // stride))
+    return _inside(np.where(reached % stride, OUTSIDE, reached // stride), size)
 
 
-def repeated(classes: Classes, size: int, times: int) -> tuple[Classes, np.ndarray]:
+def repeated(size: int, times: int) -> np.ndarray:
     """Each position several times in a row; what is returned is that of `windows`."""
-    return _seen(classes, size, np.repeat(np.arange(size), times)[:, None])
+    return np.repeat(np.arange(size), times)[:, None]
 
 
-def _seen(classes: Classes, size: int, index: np.ndarray) -> tuple[Classes, np.ndarray]:
-    """The classes of windows, given the positions in each, outside where there are none."""
-    is_inside = (index >= 0) & (index < size)
+def seen(classes: Classes, windows: np.ndarray) -> tuple[Classes, np.ndarray]:
+    """Windows of which only different ones are kept.
+
+    Args:
+      classes: of the axis that the windows slide along.
+      windows: over its positions, see `windows`.
+
+    Returns:
+      The classes of the positions behind the windows, and the windows, one row a class: the class
+      at each place of the kernel, `OUTSIDE` in the padding.
+
+    Example:
+      >>> seen(np.zeros(5, int), windows(5, 3, padding="same"))
+      (array([0, 1, 1, 1, 2]), array([[-1,  0,  0],
+             [ 0,  0,  0],
+             [ 0,  0, -1]]))
+    """
     if classes is None:
-        return None, np.where(is_inside, index, OUTSIDE)
-    return _classes_of(np.where(is_inside, classes[np.clip(index, 0, size - 1)], OUTSIDE))
+        return None, windows
+    return distinct(np.where(windows == OUTSIDE, OUTSIDE, classes[windows]))
 
 
-def _classes_of(rows: np.ndarray) -> tuple[Classes, np.ndarray]:
-    """Equal rows as one class each, numbered as they come."""
+def distinct(rows: np.ndarray) -> tuple[Classes, np.ndarray]:
+    """Equal rows as one class each, numbered as they come, and one row of each class."""
     _, first, classes = np.unique(rows, axis=0, return_index=True, return_inverse=True)
-    order = np.argsort(first)
-    classes = np.argsort(order)[classes.ravel()]
-    if len(order) == len(rows):
+    if len(first) == len(rows):
         return None, rows
-    return classes, rows[first[order]]
+    order = np.argsort(first)
+    return np.argsort(order)[classes.ravel()], rows[first[order]]
+
+
+def _inside(index: np.ndarray, size: int) -> np.ndarray:
+    return np.where((index >= 0) & (index < size), index, OUTSIDE)
 
 
 def _padding(

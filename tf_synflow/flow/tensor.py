@@ -1,42 +1,53 @@
-"""A tensor of flow: values, their scale, and which positions hold the same.
+"""A tensor of flow: values, their scale, and which positions are held as one.
 
 The flow of a deep network leaves every floating-point range (R = 1e139 for ResNet-110, 1e224 for
 ResNet-152). A `FlowTensor` stands for value · 2^log2_scale and keeps its largest value near one.
 The scale is a constant to the gradient; hence all scores of a network share one factor, and their
 ranking is exact, as is the scaling itself, by a power of two.
 
-Along an axis whose positions fall into classes (see `positions`) it holds one value a class.
+Along an axis whose positions fall into classes (see `positions`) it holds one value a class; along
+one whose positions are read alike (see `sums`) it holds the sum of each group.
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tf_synflow.flow import positions
-from tf_synflow.flow.outside import take
+from tf_synflow.flow import plan, positions, sums
+from tf_synflow.flow.outside import take, weigh
+from tf_synflow.flow.plan import Reading, Readings
 from tf_synflow.flow.positions import Classes
 
 # The scale of a tensor of zeros: below any other, so that a sum or a join takes the other's.
 _OF_ZERO = -(2.0**30)
 
+# A mistake of ours: a network ran otherwise than when it was recorded.
+_SUMMED = "received sums over positions where each is read in another way; expected all of them"
 
-@dataclasses.dataclass(frozen=True)
+
+@dataclasses.dataclass(frozen=True, eq=False)
 class FlowTensor:
-    """value · 2^log2_scale, of the representatives of classes of positions.
+    """value · 2^log2_scale, of classes of positions, or of sums over groups of them.
 
     Attributes:
-      value: floating-point tensor, batch first.
+      held: floating-point tensor, batch first.
       log2_scale: scalar tensor of the same dtype that holds a whole number.
-      classes: for each axis of the value the class of each position, or None where the value has
-        all positions; () where it has all of them along every axis.
+      classes: for each axis of `held` the class of each position, or None where it has all
+        positions; () where it has all of them along every axis.
+      groups: for each axis of `held` the group that each position is summed in, or None; () where
+        nothing is summed.
+      is_signed: whether a value may be below zero.
     """
 
-    value: tf.Tensor
+    held: tf.Tensor
     log2_scale: tf.Tensor
     classes: tuple[Classes, ...] = ()
+    groups: tuple[Classes, ...] = ()
+    is_signed: bool = True
 
     @classmethod
     def of(cls, value: tf.Tensor) -> "FlowTensor":
@@ -45,27 +56,74 @@ class FlowTensor:
 
     @classmethod
     def uniform(cls, value: tf.Tensor, shape: Sequence[int]) -> "FlowTensor":
-        """One true value, a scalar, at every position of a shape."""
+        """One true value, a scalar not below zero, at every position of a shape."""
         scale = cls.of(value)
         classes = tuple(positions.uniform(size) for size in shape)
-        return FlowTensor(tf.reshape(scale.value, [1] * len(shape)), scale.log2_scale, classes)
+        value = tf.reshape(scale.value, [1] * len(shape))
+        return FlowTensor(value, scale.log2_scale, classes, is_signed=False)
 
-    def linear(self, op: Callable[[tf.Tensor], tf.Tensor]) -> "FlowTensor":
+    @property
+    def value(self) -> tf.Tensor:
+        """What is held, for an op that may read each position in another way, and never sums."""
+        if any_of(self.groups):
+            raise RuntimeError(_SUMMED)
+        plan.read(self, None, ())
+        return self.held
+
+    def linear(
+        self, op: Callable[[tf.Tensor], tf.Tensor], alike: Iterable[int] = ()
+    ) -> "FlowTensor":
         """Applies an op that is positively homogeneous of degree one: op(a·x) = a·op(x), a > 0.
 
         Where positions are in classes, an op that does the same at each.
-        """
-        return self.through(op, self.classes)
 
-    def moved(self, op: Callable[[tf.Tensor], tf.Tensor]) -> "FlowTensor":
+        Args:
+          op: of the values.
+          alike: axes along which the op does the same at each position, and adds what is there with
+            weights, none below zero: op(x + y) = op(x) + op(y). Positions that nothing tells apart
+            may then be summed before.
+        """
+        readings = self._alike(alike)
+        return self.through(op, self.classes, self.groups if readings else (), readings)
+
+    def moved(
+        self, op: Callable[[tf.Tensor], tf.Tensor], alike: Iterable[int] = ()
+    ) -> "FlowTensor":
         """`linear` for an op that makes no value larger, as ReLU, a pooling, a transposition."""
-        return FlowTensor(op(self.value), self.log2_scale, self.classes)
+        readings = self._alike(alike)
+        value = op(self.held if readings else self.value)
+        state = self._state(self.classes, self.groups if readings else (), readings)
+        return self._read_by(FlowTensor(value, self.log2_scale, **state), readings)
 
     def through(
-        self, op: Callable[[tf.Tensor], tf.Tensor], classes: Sequence[Classes]
+        self,
+        op: Callable[[tf.Tensor], tf.Tensor],
+        classes: Sequence[Classes],
+        groups: Sequence[Classes] = (),
+        readings: Readings = (),
     ) -> "FlowTensor":
-        """`linear` for an op behind which positions are in other classes."""
-        return _normalised(op(self.value), self.log2_scale, tuple(classes))
+        """`linear` for an op behind which positions are in other classes, or groups.
+
+        Args:
+          op: of the values.
+          classes, groups: behind it.
+          readings: how it reads each axis, if it adds with weights, none below zero.
+        """
+        value = op(self.held if readings else self.value)
+        state = self._state(classes, groups, readings)
+        return self._read_by(_normalised(value, self.log2_scale, **state), readings)
+
+    def rectified(self, slope: float = 0.0) -> "FlowTensor":
+        """Behind a ReLU, which changes nothing where no value is below zero.
+
+        Args:
+          slope: below zero, of a leaky one.
+        """
+        if not self.is_signed:
+            return self
+        if slope:
+            return self.linear(lambda value: tf.nn.leaky_relu(value, slope))
+        return dataclasses.replace(self.moved(tf.nn.relu), is_signed=False)
 
     def plus(self, constant: tf.Tensor | None) -> "FlowTensor":
         """Adds a constant, given in true values, as a bias or β is; None adds nothing."""
@@ -73,48 +131,99 @@ class FlowTensor:
 
     def full(self, axes: Iterable[int] | None = None) -> "FlowTensor":
         """The same with all positions along some axes, by default along every one."""
-        wanted = range(len(self.classes)) if axes is None else [a % len(self.shape) for a in axes]
+        rank = len(self.shape)
+        wanted = self.axes if axes is None else [axis % rank for axis in axes]
+        plan.read(self, None, [None if i in wanted else Reading(None) for i in range(rank)])
+        if any(self.groups[i] is not None for i in wanted if self.groups):
+            raise RuntimeError(_SUMMED)
         classes = list(self.classes)
-        index = {a: classes[a] for a in wanted if classes and classes[a] is not None}
+        index = {i: classes[i] for i in wanted if classes and classes[i] is not None}
         if not index:
             return self
         for axis in index:
             classes[axis] = None
-        value = take(self.value, index)
-        return FlowTensor(value, self.log2_scale, tuple(classes) if any_of(classes) else ())
+        readings = [None if i in index else Reading(i) for i in range(rank)]
+        state = self._state(classes, self.groups, readings)
+        full = FlowTensor(take(self.held, index), self.log2_scale, **state)
+        return self._read_by(full, readings)
+
+    def of_rank(self, rank: int) -> "FlowTensor":
+        """The same with axes of size one in front."""
+        missing = rank - len(self.shape)
+        if not missing:
+            return self
+        held = tf.reshape(self.held, [1] * missing + self.held.shape.as_list())
+        classes, groups = (
+            (None,) * missing + own if own else () for own in (self.classes, self.groups)
+        )
+        return FlowTensor(held, self.log2_scale, classes, groups, self.is_signed)
 
     def transposed(self, order: Sequence[int]) -> "FlowTensor":
         """The same with its axes in another order."""
-        classes = tuple(self.classes[axis] for axis in order) if self.classes else ()
-        return FlowTensor(tf.transpose(self.value, order), self.log2_scale, classes)
+        classes, groups = (
+            [own[axis] for axis in order] if own else () for own in (self.classes, self.groups)
+        )
+        readings = [Reading(order.index(axis)) for axis in self.axes]
+        state = self._state(classes, groups, readings)
+        moved = FlowTensor(tf.transpose(self.held, order), self.log2_scale, **state)
+        return self._read_by(moved, readings)
 
     def summed(self, axes: Sequence[int], keepdims: bool = False) -> "FlowTensor":
         """The sum over all positions along some axes."""
-        axes = [axis % len(self.shape) for axis in axes]
-        left = [
-            None if i in axes else classes
-            for i, classes in enumerate(self.classes)
-            if keepdims or i not in axes
-        ]
+        rank = len(self.shape)
+        axes = [axis % rank for axis in axes]
+        left = [i for i in range(rank) if keepdims or i not in axes]
+        classes, groups = (
+            [None if i in axes else own[i] for i in left] if own else ()
+            for own in (self.classes, self.groups)
+        )
 
         def op(value: tf.Tensor) -> tf.Tensor:
             return tf.reduce_sum(self._weighted(value, axes), axes, keepdims=keepdims)
 
-        return self.through(op, left if any_of(left) else ())
+        readings = [Reading(None if i in axes else left.index(i)) for i in self.axes]
+        return self.through(op, classes, groups, readings)
 
     def mean_size(self) -> tf.Tensor:
         """The mean absolute value over all positions, apart from the scale."""
-        axes = range(len(self.shape))
-        total = tf.reduce_sum(self._weighted(tf.abs(self.value), axes))
+        total = tf.reduce_sum(self._weighted(tf.abs(self.value), self.axes))
         return total / self.shape.num_elements()
+
+    @property
+    def axes(self) -> range:
+        """All axes, by number."""
+        return range(len(self.held.shape))
 
     @property
     def shape(self) -> tf.TensorShape:
         """Of all positions."""
-        sizes = list(self.value.shape)
-        for axis, classes in enumerate(self.classes):
-            sizes[axis] = sizes[axis] if classes is None else len(classes)
+        sizes = list(self.held.shape)
+        for own in (self.classes, self.groups):
+            for axis, each in enumerate(own):
+                sizes[axis] = sizes[axis] if each is None else len(each)
         return tf.TensorShape(sizes)
+
+    def _alike(self, axes: Iterable[int]) -> Readings:
+        """The readings of an op that does the same along some axes."""
+        rank = len(self.shape)
+        axes = {axis % rank for axis in axes}
+        return [Reading(i) if i in axes else None for i in self.axes] if axes else ()
+
+    def _state(
+        self, classes: Sequence[Classes], groups: Sequence[Classes], readings: Readings
+    ) -> dict[str, Any]:
+        """What is to be said of a tensor made of this one."""
+        return {
+            "classes": tuple(classes) if any_of(classes) else (),
+            "groups": tuple(groups) if any_of(groups) else (),
+            "is_signed": self.is_signed or not readings,
+        }
+
+    def _read_by(self, target: "FlowTensor", readings: Readings) -> "FlowTensor":
+        """The target."""
+        if readings:
+            plan.read(self, target, readings)
+        return target
 
     def _weighted(self, value: tf.Tensor, axes: Iterable[int]) -> tf.Tensor:
         """Each representative times the number of positions that it stands for."""
@@ -128,34 +237,62 @@ class FlowTensor:
 
 
 def any_of(classes: Iterable[Classes]) -> bool:
-    """Whether positions are in classes along any axis."""
+    """Whether positions are in classes, or groups, along any axis."""
     return any(one is not None for one in classes)
 
 
 def combine(
-    op: Callable[[list[tf.Tensor]], tf.Tensor], tensors: Sequence[FlowTensor]
+    op: Callable[[list[tf.Tensor]], tf.Tensor],
+    tensors: Sequence[FlowTensor],
+    alike: Iterable[int] = (),
 ) -> FlowTensor:
     """Applies an op on several tensors, homogeneous of degree one in all of them together.
 
     The tensors are brought to the largest of their scales first. Where positions are in classes,
     the op does the same at each.
+
+    Args:
+      op: of the values, which broadcast.
+      tensors: what it is applied on.
+      alike: axes of the result, see `FlowTensor.linear`.
     """
     tensors = in_common_classes(tensors)
-    log2_scale = tf.reduce_max(tf.stack([t.log2_scale for t in tensors]))
-    aligned = [t.value * _power_of_two(t.log2_scale - log2_scale) for t in tensors]
-    return _normalised(op(aligned), log2_scale, _joint(tensors))
+    log2_scale = functools.reduce(tf.maximum, [t.log2_scale for t in tensors])
+    values = [t.held if alike else t.value for t in tensors]
+    aligned = [
+        value * _power_of_two(t.log2_scale - log2_scale)
+        for t, value in zip(tensors, values, strict=True)
+    ]
+    signed = not alike or any(t.is_signed for t in tensors)
+    classes, groups = (_joint(tensors, own) for own in ("classes", "groups"))
+    # Not brought near one again: it is no larger than all of them together.
+    result = FlowTensor(op(aligned), log2_scale, classes, groups, signed)
+    if alike:
+        rank = len(result.shape)
+        axes = {axis % rank for axis in alike}
+        for t in tensors:
+            missing = rank - len(t.shape)
+            own = [Reading(i) if i in axes else None for i in range(missing, rank)]
+            plan.read(t, result, own)
+    return result
 
 
 def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
-    """The tensors with positions in the same classes, along axes that they share.
+    """The tensors with positions in the same classes and groups, along axes that they share.
 
-    An axis of size one, which broadcasts, stays as it is; axes are counted from the last.
+    An axis of size one, which broadcasts, stays as it is unless the others hold sums; axes are
+    counted from the last.
     """
-    if not any(t.classes for t in tensors):
+    if not any(t.classes or t.groups for t in tensors):
         return list(tensors)
+    rank = max(len(t.shape) for t in tensors)
+    for axis in range(rank):
+        divisions = [one for t in tensors if (one := _along(t.groups, axis - rank)) is not None]
+        if divisions:
+            tensors = _summed_alike(tensors, axis, divisions)
     taken: list[dict[int, np.ndarray]] = [{} for _ in tensors]
     classes = [list(t.classes or [None] * len(t.shape)) for t in tensors]
-    for back in range(1, max(len(t.shape) for t in tensors) + 1):
+    for back in range(1, rank + 1):
         at = [i for i, t in enumerate(tensors) if len(t.shape) >= back and t.shape[-back] != 1]
         if not any_of(classes[i][-back] for i in at):
             continue
@@ -166,23 +303,57 @@ def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
             if index is not None:
                 taken[i][len(tensors[i].shape) - back] = index
     return [
-        FlowTensor(
-            take(t.value, index) if index else t.value,
-            t.log2_scale,
-            tuple(own) if any_of(own) else (),
-        )
+        _regrouped(t, take(t.held, index) if index else t.held, own, t.groups)
         for t, index, own in zip(tensors, taken, classes, strict=True)
     ]
 
 
-def _joint(tensors: Sequence[FlowTensor]) -> tuple[Classes, ...]:
-    """The classes behind an op that broadcasts tensors in common classes."""
+def _summed_alike(
+    tensors: Sequence[FlowTensor], axis: int, divisions: Sequence[np.ndarray]
+) -> list[FlowTensor]:
+    """The tensors with the same groups along an axis of what they broadcast to."""
+    rank, groups = max(len(t.shape) for t in tensors), sums.coarser(divisions)
+    size, alike = len(groups), []
+    for t in tensors:
+        t = t.of_rank(rank)
+        own = _along(t.groups, axis - rank)
+        if own is None or not np.array_equal(own, groups):
+            held = own if own is not None else _along(t.classes, axis - rank)
+            if held is None:
+                held = np.arange(size) if t.shape[axis] == size else np.zeros(size, int)
+            matrix = sums.summing(np.arange(size)[:, np.newaxis], groups, held, own is not None)
+            classes, after = ([*(one or [None] * rank)] for one in (t.classes, t.groups))
+            classes[axis], after[axis] = None, groups
+            t = _regrouped(t, weigh(t.held, {axis: matrix}), classes, after)
+        alike.append(t)
+    return alike
+
+
+def _regrouped(
+    t: FlowTensor, held: tf.Tensor, classes: Sequence[Classes], groups: Sequence[Classes]
+) -> FlowTensor:
+    """The same tensor, with positions in other classes and groups."""
+    if held is t.held:
+        return t
+    readings = [Reading(i) for i in t.axes]
+    result = FlowTensor(held, t.log2_scale, **t._state(classes, groups, readings))
+    return t._read_by(result, readings)
+
+
+def _along(of_axes: Sequence[Classes], axis: int) -> Classes:
+    """Classes or groups along an axis, counted from the last."""
+    return of_axes[axis] if len(of_axes) >= -axis else None
+
+
+def _joint(tensors: Sequence[FlowTensor], attribute: str) -> tuple[Classes, ...]:
+    """The classes, or groups, behind an op that broadcasts tensors in common ones."""
     rank = max(len(t.shape) for t in tensors)
     joint: list[Classes] = [None] * rank
     for t in tensors:
-        for back in range(1, len(t.classes) + 1):
-            if t.classes[-back] is not None:
-                joint[-back] = t.classes[-back]
+        own = getattr(t, attribute)
+        for back in range(1, len(own) + 1):
+            if own[-back] is not None:
+                joint[-back] = own[-back]
     return tuple(joint) if any_of(joint) else ()
 
 
@@ -195,7 +366,7 @@ def add(tensors: Sequence[FlowTensor]) -> FlowTensor:
             result = result + value
         return result
 
-    return combine(total, tensors)
+    return combine(total, tensors, alike=range(max(len(t.shape) for t in tensors)))
 
 
 def product(
@@ -229,9 +400,8 @@ def product(
     for i, t in enumerate(tensors):
         value = t.value if i == main else _over(t.value, means[i])
         factors.append(_shared(value, len(tensors)))
-    return _normalised(
-        (op or _elementwise)(factors), tensors[main].log2_scale, () if op else _joint(tensors)
-    )
+    classes = () if op else _joint(tensors, "classes")
+    return _normalised((op or _elementwise)(factors), tensors[main].log2_scale, classes)
 
 
 def _shared(value: tf.Tensor, n: int) -> tf.Tensor:
@@ -258,10 +428,16 @@ def _elementwise(values: Sequence[tf.Tensor]) -> tf.Tensor:
 
 
 def _normalised(
-    value: tf.Tensor, log2_scale: tf.Tensor, classes: tuple[Classes, ...] = ()
+    value: tf.Tensor,
+    log2_scale: tf.Tensor,
+    classes: tuple[Classes, ...] = (),
+    groups: tuple[Classes, ...] = (),
+    is_signed: bool = True,
 ) -> FlowTensor:
-    factor, log2_scale = _normalisation(value.dtype)(tf.stop_gradient(value), log2_scale)
-    return FlowTensor(value * factor, log2_scale, classes)
+    if not plan.is_recorded():  # then nothing is computed
+        factor, log2_scale = _normalisation(value.dtype)(tf.stop_gradient(value), log2_scale)
+        value = value * factor
+    return FlowTensor(value, log2_scale, classes, groups, is_signed)
 
 
 @functools.cache

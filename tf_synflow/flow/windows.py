@@ -1,5 +1,6 @@
 """Windows over a feature map: the patches that a convolution or a pooling looks at."""
 
+import functools
 import math
 from collections.abc import Sequence
 
@@ -7,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 from scipy import sparse
 
+from tf_synflow.flow import sums
 from tf_synflow.flow.outside import outside
 from tf_synflow.flow.positions import OUTSIDE
 
@@ -21,9 +23,12 @@ class Windows:
 
     Attributes:
       shape: number of windows along each axis.
-      index: representatives in row-major order, of shape (windows, places of the kernel);
-        their number stands for the padding.
+      number: of windows.
+      places: of the kernel.
+      terms: how many values a place of a patch is the sum of, at most.
     """
+
+    terms = 1
 
     def __init__(self, axes: Sequence[np.ndarray], sizes: Sequence[int]):
         self.shape = tuple(len(window) for window in axes)
@@ -35,14 +40,14 @@ class Windows:
             shape[i], shape[rank + i] = window.shape
             index = index * sizes[i] + window.reshape(shape)
             inside = inside & (window != OUTSIDE).reshape(shape)
-        places = math.prod(window.shape[1] for window in axes)
-        self.index = np.where(inside, index, self._size).reshape(-1, places)
+        self.number = math.prod(self.shape)
+        self.places = math.prod(window.shape[1] for window in axes)
+        # Representatives in row-major order; their number stands for the padding.
+        self._index = np.where(inside, index, self._size).reshape(-1, self.places)
         self._padded = not inside.all()
-        self._is_identity = places == 1 and np.array_equal(
-            self.index.ravel(), np.arange(self._size)
-        )
+        flat = self._index.ravel()
+        self._is_identity = self.places == 1 and np.array_equal(flat, np.arange(self._size))
         # Sums what comes back to each representative from all windows that it lies in.
-        flat = self.index.ravel()
         kept = flat < self._size
         self._back = sparse.csr_matrix(
             (np.ones(np.count_nonzero(kept)), (flat[kept], np.flatnonzero(kept))),
@@ -51,7 +56,7 @@ class Windows:
 
     def inside(self) -> np.ndarray:
         """How many places of each window are not in the padding."""
-        return np.count_nonzero(self.index < self._size, axis=1)
+        return np.count_nonzero(self._index < self._size, axis=1)
 
     def patches(self, rows: np.ndarray, padding: float = 0.0) -> np.ndarray:
         """The patches of a feature map.
@@ -65,12 +70,12 @@ class Windows:
         """
         if self._is_identity:
             return rows
-        return self._with_padding(rows, padding)[self.index].reshape(len(self.index), -1)
+        return self._with_padding(rows, padding)[self._index].reshape(self.number, -1)
 
     def patches_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Some columns of `patches`."""
         places, channels = np.divmod(columns, rows.shape[1])
-        index = self.index[:, places]
+        index = self._index[:, places]
         inside = index < self._size
         return np.where(inside, rows[np.where(inside, index, 0), channels], 0)
 
@@ -84,7 +89,7 @@ class Windows:
         if self._is_identity:
             return patches
         back = self._back if patches.dtype == np.float64 else self._back.astype(patches.dtype)
-        return back @ patches.reshape(self.index.size, -1)
+        return back @ patches.reshape(self.number * self.places, -1)
 
     def gather(self, rows: tf.Tensor, padding: float = 0.0) -> tf.Tensor:
         """`patches` in a graph, of shape (windows, places, channels).
@@ -93,7 +98,7 @@ class Windows:
           rows: a feature map, of shape (*sizes, channels) or (positions, channels).
           padding: the value of what is outside.
         """
-        before, after = rows.shape, [*self.index.shape, rows.shape[-1]]
+        before, after = rows.shape, [self.number, self.places, rows.shape[-1]]
         if self._is_identity:
             return tf.reshape(rows, after)
 
@@ -110,10 +115,69 @@ class Windows:
         return gathered(rows)
 
 
+class SummedWindows(Windows):
+    """Windows over groups of positions, each the sum of those of a group behind it.
+
+    Args:
+      axes: for each spatial axis the sums along it, see `sums.summing`.
+      kernel: places along each axis.
+    """
+
+    def __init__(self, axes: Sequence[sparse.csr_matrix], kernel: Sequence[int]):
+        self.shape = tuple(
+            axis.shape[0] // places for axis, places in zip(axes, kernel, strict=True)
+        )
+        self.number, self.places = math.prod(self.shape), math.prod(kernel)
+        joint = functools.reduce(sparse.kron, axes).tocsr()
+        # From (windows, places) of one axis after the other to those of all axes.
+        rows = np.arange(joint.shape[0]).reshape(
+            [n for pair in zip(self.shape, kernel, strict=True) for n in pair]
+        )
+        order = [*range(0, rows.ndim, 2), *range(1, rows.ndim, 2)]
+        self._forth = joint[rows.transpose(order).ravel()]
+        self._back = self._forth.T.tocsr()
+        self._forth_float32 = self._forth.astype(np.float32)
+        self.terms = 1 + int(np.diff(self._forth.indptr).max(initial=0))
+        self._is_identity = False
+
+    def inside(self) -> np.ndarray:
+        return np.full(self.number, self.places)
+
+    def patches(self, rows: np.ndarray, padding: float = 0.0) -> np.ndarray:
+        forth = self._forth_float32 if rows.dtype == np.float32 else self._forth
+        return (forth @ rows).reshape(self.number, -1)
+
+    def patches_at(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+        places, channels = np.divmod(columns, rows.shape[1])
+        patches = (self._forth @ rows[:, channels]).reshape(self.number, self.places, -1)
+        return patches[:, places, np.arange(len(columns))]
+
+
+def windows_over(
+    axes: Sequence[np.ndarray | sparse.csr_matrix], kernel: Sequence[int], sizes: Sequence[int]
+) -> Windows:
+    """Windows, along each axis over representatives or over sums.
+
+    Args:
+      axes: see `Windows` and `SummedWindows`.
+      kernel: places along each axis.
+      sizes: number of values along each axis of the feature map.
+    """
+    if not any(sparse.issparse(axis) for axis in axes):
+        return Windows(axes, sizes)
+    matrices = []
+    for axis, size in zip(axes, sizes, strict=True):
+        if not sparse.issparse(axis):
+            each, (number, _) = np.arange(size), axis.shape
+            axis = sums.summing(axis, np.arange(number), each, are_sums=False)
+        matrices.append(axis)
+    return SummedWindows(matrices, kernel)
+
+
 def times(rows: tf.Tensor, kernel: tf.Tensor, windows: Windows | None = None) -> tf.Tensor:
     """What `theta.product` says, of a kernel that is there."""
     kernel = tf.reshape(kernel, [-1, kernel.shape[-1]])
     if windows is None:
         return tf.tensordot(rows, kernel, 1)
-    patches = tf.reshape(windows.gather(rows), [len(windows.index), -1])
+    patches = tf.reshape(windows.gather(rows), [windows.number, -1])
     return tf.reshape(tf.matmul(patches, kernel), [*windows.shape, kernel.shape[-1]])

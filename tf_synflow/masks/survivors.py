@@ -80,7 +80,7 @@ class Survivors:
         if self._rows is None:
             return windows.spread(live)
         own, places = self._channels(channels)
-        patches = _scattered(live, places, windows.index.shape[1] * len(own))
+        patches = _scattered(live, places, windows.places * len(own))
         return _scattered(windows.spread(patches), own, channels)
 
     @property

@@ -68,7 +68,8 @@ class Factors(TiledScores):
             _scaled(self._signals, -signals),
         )
         self.unit = float(np.ldexp(1.0, inputs + signals))
-        self.error = (len(self._signals) + 8) * 2.0**-24
+        terms = max(windows.terms if windows else 1 for _, windows in self._rows)
+        self.error = (len(self._signals) + terms + 8) * 2.0**-24
 
     def _inputs_of(self, products: Sequence[tuple[np.ndarray, Windows | None]]) -> np.ndarray:
         """The live inputs of all products, of shape (n, live rows of the matrix)."""

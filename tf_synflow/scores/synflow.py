@@ -6,8 +6,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_synflow import errors
-from tf_synflow.flow.kernel import MatrixKernel
+from tf_synflow.flow import plan
+from tf_synflow.flow.kernel import MatrixKernel, NoKernel
 from tf_synflow.flow.network import Network
+from tf_synflow.flow.outside import as_traced
 from tf_synflow.flow.weights import is_additive
 from tf_synflow.flow.windows import Windows
 from tf_synflow.masks.survivors import Survivors
@@ -15,6 +17,9 @@ from tf_synflow.scores.factors import Factors
 from tf_synflow.scores.scorer import Scorer, Scores
 
 DTYPES = ("float64", "float32")
+
+# Weights from which on it pays to run a network once more, to find what may be summed.
+_WORTH_A_PLAN = 2**20
 
 
 class SynFlow(Scorer):
@@ -93,7 +98,8 @@ class SynapticFlow:
 
     def factors(self) -> tuple[list[Factors], float]:
         """The scores of the weights that are left, and the exponent of their common scale."""
-        found, log2_scale = self._flow(self._one, self._fixed)
+        with as_traced():
+            found, log2_scale = self._flow(self._one, self._fixed)
         tensors = []
         for name, survivors in self._survivors.items():
             rows, signals, gradients = ([one.numpy() for one in part] for part in found[name])
@@ -122,15 +128,27 @@ class SynapticFlow:
             if is_additive(name) and not np.any(one.values)
         }
 
+        shapes = {name: one.shape for name, one in self._survivors.items() if name not in absent}
+        specs = [
+            tf.TensorSpec([], dtype),
+            {name: tf.TensorSpec(value.shape, dtype) for name, value in self._fixed.items()},
+        ]
+        record = plan.Record()
+        if network.size >= _WORTH_A_PLAN:
+
+            def recorded(one: tf.Tensor, fixed: dict[str, tf.Tensor]) -> None:
+                kernels = {name: NoKernel(shape, dtype) for name, shape in shapes.items()}
+                with record:
+                    network({**fixed, **kernels}, one)
+
+            tf.function(recorded, autograph=False).get_concrete_function(*specs)
+
         def flow(one: tf.Tensor, fixed: dict[str, tf.Tensor]) -> tuple[dict, tf.Tensor]:
             with tf.GradientTape() as tape:
                 tape.watch(one)
-                kernels = {
-                    name: MatrixKernel(survivors, one, tape)
-                    for name, survivors in self._survivors.items()
-                    if name not in absent
-                }
-                total = network({**fixed, **kernels}, one)
+                kernels = {name: MatrixKernel(self._survivors[name], one, tape) for name in shapes}
+                with plan.Plan(record):
+                    total = network({**fixed, **kernels}, one)
             products = {name: kernel.products for name, kernel in kernels.items()}
             dense = {name: k.tensor for name, k in kernels.items() if k.tensor is not None}
             signals, gradients = tape.gradient(
@@ -149,10 +167,7 @@ class SynapticFlow:
             return found, total.log2_scale
 
         # One trace a network, kept as such: TensorFlow warns of a tf.function that is made anew.
-        self._flow = tf.function(flow, autograph=False).get_concrete_function(
-            tf.TensorSpec([], dtype),
-            {name: tf.TensorSpec(value.shape, dtype) for name, value in self._fixed.items()},
-        )
+        self._flow = tf.function(flow, autograph=False).get_concrete_function(*specs)
 
 
 def _flat(array: np.ndarray) -> np.ndarray:

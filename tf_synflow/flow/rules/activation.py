@@ -9,7 +9,8 @@ from tf_synflow.flow.rules.registry import apply, by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 
-_LITERAL = {"relu": tf.nn.relu, "relu6": tf.nn.relu}
+# The slope below zero.
+_RECTIFIERS = {"relu": 0.0, "relu6": 0.0, "leaky_relu": 0.2}
 _IDENTITY = frozenset(
     "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_swish hard_tanh linear "
     "log_sigmoid log_softmax mish selu sigmoid silu soft_shrink softmax softplus softsign "
@@ -24,10 +25,8 @@ def activation(function: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     if compat.keras_of(function) is not None and not isinstance(function, type(activation)):
         return apply(function, theta, x)  # an activation layer given as an argument
     name = getattr(function, "__name__", type(function).__name__)
-    if name in _LITERAL:
-        return x.moved(_LITERAL[name])
-    if name == "leaky_relu":
-        return x.moved(lambda value: tf.nn.leaky_relu(value, 0.2))
+    if name in _RECTIFIERS:
+        return x.rectified(_RECTIFIERS[name])
     if name in _IDENTITY:
         return x
     raise errors.UnsupportedLayerError(
@@ -48,9 +47,7 @@ def activation_layer(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
 def relu(layer: Any, theta: Theta, x: FlowTensor, **keywords: Any) -> FlowTensor:
     """max(x, 0), or with the absolute slope below zero; a cap is left out (ReLU6 → ReLU)."""
     slope = getattr(layer, "negative_slope", getattr(layer, "alpha", None))
-    if slope is None or not float(slope):
-        return x.moved(tf.nn.relu)
-    return x.linear(lambda value: tf.nn.leaky_relu(value, abs(float(slope))))
+    return x.rectified(abs(float(slope or 0)))
 
 
 @flow_rule("PReLU")

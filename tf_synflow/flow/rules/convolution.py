@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_synflow.flow import positions
+from tf_synflow.flow import plan, positions, sums
+from tf_synflow.flow.plan import Reading
 from tf_synflow.flow.rules.activation import activation
 from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
-from tf_synflow.flow.windows import Windows
+from tf_synflow.flow.windows import Windows, windows_over
 
 # From a feature map (*sizes, channels) and windows over it to (windows, filters), as they lie along
 # the axes or in a row.
@@ -53,9 +54,9 @@ def conv_transpose(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     sizes = shape[2:] if layer.data_format == "channels_first" else shape[1:-1]
     x = channels_last(layer, x)
     windows = [
-        positions.transposed_windows(classes, size, *rest, padding=layer.padding)
-        for classes, size, *rest in zip(
-            *axes_of(x), sizes, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
+        positions.transposed_windows(*axis, padding=layer.padding)
+        for axis in zip(
+            x.shape[1:-1], sizes, layer.kernel_size, layer.strides, layer.dilation_rate, strict=True
         )
     ]
 
@@ -109,35 +110,51 @@ def channels_back(layer: Any, x: FlowTensor) -> FlowTensor:
     return x.transposed([0, rank - 1, *range(1, rank - 1)])
 
 
-def slide(x: FlowTensor, product: Product, windows: Sequence[tuple[Any, Any]]) -> FlowTensor:
+def slide(
+    x: FlowTensor, product: Product, windows: Sequence[np.ndarray], adds: bool = True
+) -> FlowTensor:
     """Applies a product under windows along each spatial axis.
 
     Args:
       x: channels last.
       product: of a feature map and windows over it.
-      windows: for each spatial axis the classes behind it and the windows, see `positions`.
+      windows: over the positions of each spatial axis, see `positions.windows`.
+      adds: whether the product adds what is under a window with weights, none below zero.
     """
-    classes, axes = zip(*windows, strict=True)
-    examples = np.arange(x.shape[0])[:, np.newaxis]  # more than one under TimeDistributed
-    over = Windows([examples, *axes], x.value.shape[:-1])
+    windows = [np.arange(x.shape[0])[:, np.newaxis], *windows]  # several under TimeDistributed
+    nothing = (None,) * len(x.shape)
+    planned = plan.groups() if adds else None
+    states = zip(
+        windows,
+        x.shape,
+        x.classes or nothing,
+        x.groups or nothing,
+        planned or nothing,
+        strict=False,  # the last axis are channels
+    )
+    axes, classes, groups = zip(*(sums.behind(*state) for state in states), strict=True)
+    over = windows_over(axes, [len(index[0]) for index in windows], x.held.shape[:-1])
 
     def op(value: tf.Tensor) -> tf.Tensor:
         output = product(value, over)
         shape = [*over.shape, output.shape[-1]]
         return output if output.shape.as_list() == shape else tf.reshape(output, shape)
 
-    behind = (None, *classes, None)
-    return x.through(op, behind if any(one is not None for one in behind) else ())
+    readings = [*(Reading(*axis) for axis in enumerate(windows)), None]
+    behind = x.through(op, (*classes, None), (*groups, None), readings if adds else ())
+    if adds:
+        plan.slid(behind)
+    return behind
 
 
-def _kernel_windows(layer: Any, x: FlowTensor) -> list[tuple[Any, Any]]:
+def _kernel_windows(layer: Any, x: FlowTensor) -> list[np.ndarray]:
     rank = len(x.shape) - 2
     sizes, strides, dilations = (
         _along(own, rank) for own in (layer.kernel_size, layer.strides, layer.dilation_rate)
     )
     return [
         positions.windows(*axis, padding=layer.padding)
-        for axis in zip(*axes_of(x), sizes, strides, dilations, strict=True)
+        for axis in zip(x.shape[1:-1], sizes, strides, dilations, strict=True)
     ]
 
 
@@ -146,15 +163,9 @@ def _along(sizes: Sequence[int], rank: int) -> tuple[int, ...]:
     return tuple(sizes)[-rank:]
 
 
-def axes_of(x: FlowTensor) -> tuple[Sequence, Sequence[int]]:
-    """Classes and sizes of the spatial axes."""
-    spatial = range(1, len(x.shape) - 1)
-    return [x.classes[i] if x.classes else None for i in spatial], list(x.shape[1:-1])
-
-
 def _values(layer: Any, x: FlowTensor) -> int:
     """How many values the patches of a convolution hold at most."""
-    return math.prod(x.value.shape) * math.prod(layer.kernel_size)
+    return math.prod(x.held.shape) * math.prod(layer.kernel_size)
 
 
 def _plain(layer: Any, theta: Theta, value: tf.Tensor) -> tf.Tensor:

@@ -13,7 +13,7 @@ from tf_synflow.flow.theta import Theta
 @flow_rule("Dense")
 @by_class
 def dense(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
-    x = x.full([-1]).linear(theta.product).plus(theta.bias)
+    x = x.full([-1]).linear(theta.product, x.axes[:-1]).plus(theta.bias)
     return activation(layer.activation, theta, x)
 
 

@@ -27,13 +27,15 @@ def add(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
 def scaled_residual(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
     """Shortcut + scale·branch, of the Inception-ResNets of keras.applications."""
     shortcut, branch = xs
-    return tensor.add([shortcut, branch.linear(lambda value: value * abs(layer.scale))])
+    scaled = branch.linear(lambda value: value * abs(layer.scale), branch.axes)
+    return tensor.add([shortcut, scaled])
 
 
 @flow_rule("Average")
 @by_class
 def average(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
-    return tensor.add(xs).linear(lambda value: value / len(xs))
+    total = tensor.add(xs)
+    return total.linear(lambda value: value / len(xs), total.axes)
 
 
 @flow_rule("Maximum", "Minimum")
@@ -45,7 +47,9 @@ def extreme(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
 @flow_rule("Concatenate")
 @by_class
 def join(layer: Any, theta: Theta, xs: list[FlowTensor]) -> FlowTensor:
-    return tensor.combine(layer.call, [x.full([layer.axis]) for x in xs])
+    axis = layer.axis % len(xs[0].shape)
+    others = [i for i in xs[0].axes if i != axis]
+    return tensor.combine(layer.call, [x.full([axis]) for x in xs], others)
 
 
 @flow_rule("Multiply")

@@ -20,7 +20,7 @@ def batch_normalization(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     x = x.full(_axes(layer.axis))
     along_axis = _along_axis(factor, layer.axis, x)
     # Not brought near one again: the next product does that, and a pass over all values is saved.
-    x = x.moved(lambda value: value * along_axis)
+    x = x.moved(lambda value: value * along_axis, _others(layer.axis, x))
     return x.plus(_along_axis(tf.add_n(shifts), layer.axis, x)) if shifts else x
 
 
@@ -32,7 +32,7 @@ def normalization(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     x = x.full(_axes(layer.axis))
     if gamma is not None:
         factor = _along_axis(gamma, layer.axis, x)
-        x = x.linear(lambda value: value * factor)
+        x = x.linear(lambda value: value * factor, _others(layer.axis, x))
     return x if beta is None else x.plus(_along_axis(beta, layer.axis, x))
 
 
@@ -44,6 +44,12 @@ def spectral_normalization(layer: Any, theta: Theta, x: FlowTensor) -> FlowTenso
 
 def _axes(axis: Any) -> list[int]:
     return list(axis) if isinstance(axis, list | tuple) else [axis]
+
+
+def _others(axis: Any, x: FlowTensor) -> list[int]:
+    """The axes along which a normalization does the same at each position."""
+    axes = [a % len(x.shape) for a in _axes(axis)]
+    return [i for i in x.axes if i not in axes]
 
 
 def _along_axis(value: tf.Tensor, axis: Any, x: FlowTensor) -> tf.Tensor:

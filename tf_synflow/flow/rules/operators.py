@@ -51,7 +51,8 @@ def multiply(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowT
     for operand in operands:
         if not isinstance(operand, FlowTensor):
             factor = _factor(theta, operand)
-            result = result.linear(lambda value, factor=factor: value * factor)
+            alike = () if len(factor.shape) else result.axes
+            result = result.linear(lambda value, factor=factor: value * factor, alike)
     return result
 
 

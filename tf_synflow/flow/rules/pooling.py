@@ -6,7 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from tf_synflow.flow import positions
-from tf_synflow.flow.rules.convolution import axes_of, channels_back, channels_last, slide
+from tf_synflow.flow.positions import OUTSIDE
+from tf_synflow.flow.rules.convolution import channels_back, channels_last, slide
 from tf_synflow.flow.rules.registry import by_class, flow_rule
 from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
@@ -32,10 +33,13 @@ def pooling(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     sizes, strides = (_per_axis(own, rank) for own in (layer.pool_size, layer.strides))
     windows = [
         positions.windows(*axis, padding=layer.padding)
-        for axis in zip(*axes_of(x), sizes, strides, strict=True)
+        for axis in zip(x.shape[1:-1], sizes, strides, strict=True)
     ]
-    pool = _largest if "Max" in type(layer).__name__ else _mean
-    return channels_back(layer, slide(x, pool, windows))
+    if "Max" in type(layer).__name__:
+        return channels_back(layer, slide(x, _largest, windows, adds=False))
+    # Of windows that reach into the padding each mean is of another number of values.
+    adds = not any((index == OUTSIDE).any() for index in windows)
+    return channels_back(layer, slide(x, _mean, windows, adds))
 
 
 @flow_rule(*(f"Global{kind}Pooling{n}D" for kind in ("Max", "Average") for n in (1, 2, 3)))
@@ -49,7 +53,8 @@ def global_pooling(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     if "Max" in type(layer).__name__:
         return x.through(lambda value: tf.reduce_max(value, spatial, keepdims=keepdims), ())
     size = math.prod(x.shape[axis] for axis in spatial)
-    return x.summed(spatial, keepdims).linear(lambda value: value / size)
+    total = x.summed(spatial, keepdims)
+    return total.linear(lambda value: value / size, total.axes)
 
 
 @flow_rule(*(f"ZeroPadding{n}D" for n in (1, 2, 3)))
@@ -58,8 +63,8 @@ def zero_padding(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     x = channels_last(layer, x)
     padding = _pairs(layer.padding)
     windows = [
-        positions.windows(classes, size, 1, padding=own)
-        for classes, size, own in zip(*axes_of(x), padding, strict=True)
+        positions.windows(size, 1, padding=own)
+        for size, own in zip(x.shape[1:-1], padding, strict=True)
     ]
     return channels_back(layer, slide(x, _only, windows))
 
@@ -69,8 +74,8 @@ def zero_padding(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
 def cropping(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     x = channels_last(layer, x)
     windows = [
-        positions.windows(classes, size, 1, padding=(-before, -after))
-        for classes, size, (before, after) in zip(*axes_of(x), _pairs(layer.cropping), strict=True)
+        positions.windows(size, 1, padding=(-before, -after))
+        for size, (before, after) in zip(x.shape[1:-1], _pairs(layer.cropping), strict=True)
     ]
     return channels_back(layer, slide(x, _only, windows))
 
@@ -84,8 +89,8 @@ def upsampling(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
     x = channels_last(layer, x)
     factors = _per_axis(layer.size, len(x.shape) - 2)
     windows = [
-        positions.repeated(classes, size, factor)
-        for classes, size, factor in zip(*axes_of(x), factors, strict=True)
+        positions.repeated(size, factor)
+        for size, factor in zip(x.shape[1:-1], factors, strict=True)
     ]
     return channels_back(layer, slide(x, _only, windows))
 

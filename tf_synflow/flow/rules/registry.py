@@ -57,7 +57,9 @@ def flow_rule(*keys: Any) -> Callable[[Rule], Rule]:
 def by_class(rule: Rule) -> Rule:
     """Marks a rule that takes tensors with positions in classes; others get all positions.
 
-    Such a rule does the same at every position, or says through which windows it looks.
+    Such a rule does the same at every position, or says through which windows it looks. One that
+    adds with weights, none below zero, says along which axes: `x.linear(op, alike=x.axes)`; what
+    lies before it may then hold sums of positions that nothing behind it tells apart.
     """
     rule.by_class = True
     return rule
