@@ -3,12 +3,15 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from flow_sums import registered
 from small_models import KERASES, randomise
 
 import tf_synflow
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.rules import by_class
+from tf_synflow.flow.rules.convolution import slide
+from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.scores import synflow
 
 each_keras = pytest.mark.parametrize("k", KERASES)
@@ -70,12 +73,42 @@ def test_sums_go_through_normalizations_joins_and_rectifiers(k, monkeypatch):
 
 
 @each_keras
+def test_a_gate_of_all_positions_multiplies_their_sum(k, monkeypatch):
+    layers = k.layers
+    inputs = k.Input((16, 16, 3))
+    x = conv(k, "gated")(conv(k, "first")(inputs))
+    gate = layers.Dense(4, "sigmoid", use_bias=False)(layers.GlobalAveragePooling2D()(x))
+    x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(gate)])
+    outputs = layers.Dense(5, name="head")(layers.GlobalAveragePooling2D()(x))
+    check(randomise(k.Model(inputs, outputs)), monkeypatch, gated=1, first=9)
+
+
+@each_keras
 def test_a_stride_leaves_positions_out(k, monkeypatch):
     """On a map of which each position is a class of its own, as are those behind the stride."""
     layers = [conv(k, f"c{i}") for i in range(4)]
     short = k.layers.Conv2D(4, 1, 2, name="short", use_bias=False)
     model = net(k, [*layers, short, conv(k, "last"), k.layers.GlobalAveragePooling2D()], size=8)
     check(model, monkeypatch, c0=9, short=9, last=1)
+
+
+@each_keras
+def test_what_a_stride_leaves_out_is_one_group(k, monkeypatch):
+    """In front of a maximum, to which each position behind the stride counts for itself."""
+    layers = [conv(k, f"c{i}") for i in range(4)]
+    short = k.layers.Conv2D(4, 1, 2, name="short", use_bias=False)
+    parts = [short, k.layers.MaxPooling2D(2), k.layers.GlobalAveragePooling2D()]
+    check(net(k, [*layers, *parts], size=8), monkeypatch, c3=25, short=16)
+
+
+def test_sums_without_a_plan_are_refused():
+    x = FlowTensor(tf.ones([1, 2, 2, 1]), tf.zeros([]), groups=(None, np.zeros(3, int), None, None))
+    with pytest.raises(RuntimeError, match="received sums over positions"):
+        slide(
+            x, lambda rows, windows: windows.gather(rows)[:, 0], [np.arange(3)[:, np.newaxis]] * 2
+        )
+    with pytest.raises(RuntimeError, match="received sums over positions"):
+        x.linear(tf.identity)
 
 
 @each_keras

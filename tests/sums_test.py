@@ -1,7 +1,6 @@
 """Sums over positions: what is read alike has the same gradient, and only its sum is needed."""
 
 import numpy as np
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from positions_test import PADDINGS, axes, each
@@ -130,6 +129,9 @@ def test_positions_that_no_window_reads_are_held_too():
     np.testing.assert_array_equal(matrix.toarray(), [[1, 0, 1, 0, 1, 0]])
 
 
-def test_sums_are_not_taken_for_positions():
-    with pytest.raises(RuntimeError, match="received sums over positions"):
-        sums.behind(positions.windows(4, 3), 4, None, np.zeros(4, int), None)
+def test_sums_end_where_each_position_behind_is_on_its_own():
+    """Of what is read under every second window only those that are read."""
+    index, groups = positions.windows(5, 1, 2), np.array([0, 1, 2, 1, 3])
+    matrix, classes, after = sums.behind(index, 5, None, groups, None)
+    assert classes is None and after is None
+    np.testing.assert_array_equal(matrix @ [5, 6, 7, 8], [5, 7, 8])

@@ -97,10 +97,11 @@ class Record(_Run):
             after = target.shape[reading.axis]
             if reading.windows is None and size != after:  # it broadcasts
                 return None
-            groups = np.zeros(1, int) if after == 1 else found[target][reading.axis]
-            if groups is None:
+            groups = found[target][reading.axis]
+            if groups is None and reading.windows is None and after > 1:
                 return None
-            readers.append((groups, reading.windows))
+            # Windows may leave some out.
+            readers.append((np.arange(after) if groups is None else groups, reading.windows))
         return sums.alike(size, readers)
 
 

@@ -64,20 +64,20 @@ def behind(
       size: its number of positions.
       classes, groups: of a tensor along it.
       planned: groups of the positions behind the windows, of which nothing reads one in another
-        way than others.
+        way than others; None for each on its own.
 
     Returns:
       What is under the windows: as `positions.seen` has it, or as `summing`. And the classes and
       groups behind them.
     """
-    if planned is None and groups is not None:
-        raise RuntimeError("received sums over positions; expected a plan for what reads them")
+    if groups is not None:
+        each = np.arange(len(windows)) if planned is None else planned
+        return summing(windows, each, groups, are_sums=True), None, planned
     behind, seen = positions.seen(classes, windows)
-    if planned is None or (groups is None and planned.max() + 1 >= len(seen)):
+    if planned is None or planned.max() + 1 >= len(seen):
         return seen, behind, None
-    held = groups if groups is not None else classes
-    held = np.arange(size) if held is None else held
-    return summing(windows, planned, held, groups is not None), None, planned
+    held = np.arange(size) if classes is None else classes
+    return summing(windows, planned, held, are_sums=False), None, planned
 
 
 def coarser(groups: Sequence[np.ndarray]) -> np.ndarray:

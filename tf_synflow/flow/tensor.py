@@ -256,7 +256,7 @@ def combine(
       tensors: what it is applied on.
       alike: axes of the result, see `FlowTensor.linear`.
     """
-    tensors = in_common_classes(tensors)
+    tensors = in_common_classes(_in_common_groups(tensors))
     log2_scale = functools.reduce(tf.maximum, [t.log2_scale for t in tensors])
     values = [t.held if alike else t.value for t in tensors]
     aligned = [
@@ -278,18 +278,13 @@ def combine(
 
 
 def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
-    """The tensors with positions in the same classes and groups, along axes that they share.
+    """The tensors with positions in the same classes, along axes that they share.
 
-    An axis of size one, which broadcasts, stays as it is unless the others hold sums; axes are
-    counted from the last.
+    An axis of size one, which broadcasts, stays as it is; axes are counted from the last.
     """
-    if not any(t.classes or t.groups for t in tensors):
+    if not any(t.classes for t in tensors):
         return list(tensors)
     rank = max(len(t.shape) for t in tensors)
-    for axis in range(rank):
-        divisions = [one for t in tensors if (one := _along(t.groups, axis - rank)) is not None]
-        if divisions:
-            tensors = _summed_alike(tensors, axis, divisions)
     taken: list[dict[int, np.ndarray]] = [{} for _ in tensors]
     classes = [list(t.classes or [None] * len(t.shape)) for t in tensors]
     for back in range(1, rank + 1):
@@ -306,6 +301,19 @@ def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
         _regrouped(t, take(t.held, index) if index else t.held, own, t.groups)
         for t, index, own in zip(tensors, taken, classes, strict=True)
     ]
+
+
+def _in_common_groups(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
+    """The tensors with sums of the same groups wherever one of them holds sums.
+
+    What broadcasts along an axis is there at each position of a group.
+    """
+    rank = max(len(t.shape) for t in tensors)
+    for axis in range(rank):
+        divisions = [one for t in tensors if (one := _along(t.groups, axis - rank)) is not None]
+        if divisions:
+            tensors = _summed_alike(tensors, axis, divisions)
+    return list(tensors)
 
 
 def _summed_alike(
@@ -394,14 +402,33 @@ def product(
     if main is None:
         sizes = [t.shape.num_elements() for t in tensors]
         main = sizes.index(max(sizes))
-    means = [t.mean_size() for t in tensors]
+    means = [None if i == main else t.mean_size() for i, t in enumerate(tensors)]
     tensors = in_common_classes(tensors)
-    factors = []
-    for i, t in enumerate(tensors):
-        value = t.value if i == main else _over(t.value, means[i])
-        factors.append(_shared(value, len(tensors)))
-    classes = () if op else _joint(tensors, "classes")
-    return _normalised((op or _elementwise)(factors), tensors[main].log2_scale, classes)
+    largest, others = tensors[main], [t for i, t in enumerate(tensors) if i != main]
+    # A gate of one number for all positions multiplies their sum.
+    alike = [] if op else [axis for axis in largest.axes if _is_one_along(axis, largest, others)]
+    values = [t.held if t is largest and alike else t.value for t in tensors]
+    factors = [
+        _shared(value if mean is None else _over(value, mean), len(tensors))
+        for value, mean in zip(values, means, strict=True)
+    ]
+    result = _normalised(
+        (op or _elementwise)(factors),
+        largest.log2_scale,
+        () if op else _joint(tensors, "classes"),
+        largest.groups,
+        op is not None or any(t.is_signed for t in tensors),
+    )
+    return largest._read_by(result, largest._alike(alike))
+
+
+def _is_one_along(axis: int, main: FlowTensor, others: Iterable[FlowTensor]) -> bool:
+    """Whether the others broadcast along an axis of the main tensor, which has the highest rank."""
+    back = len(main.shape) - axis
+    return all(
+        len(t.shape) <= len(main.shape) and (len(t.shape) < back or t.shape[-back] == 1)
+        for t in others
+    )
 
 
 def _shared(value: tf.Tensor, n: int) -> tf.Tensor:

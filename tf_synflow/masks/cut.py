@@ -95,7 +95,8 @@ def cut(tensors: Sequence[TiledScores], keep: int) -> None:
         reach *= reach  # a few passes for any number of decades
 
     def remove(i: int) -> None:
-        tensors[i].survivors.remove(found[i].places[~kept[i]])
+        # Several times as fast as an index of bools.
+        tensors[i].survivors.remove(found[i].places.compress(~kept[i]))
 
     parallel.each(remove, range(len(tensors)), _REMOVE * left)
 
@@ -166,7 +167,10 @@ def _highest(
     """
     error = 4 * max(one.error for one in tensors)
     between = np.concatenate(
-        [one.unit * one.scores[one.reach(low)].astype(np.float64, copy=False) for one in found]
+        [
+            one.unit * one.scores.compress(one.reach(low)).astype(np.float64, copy=False)
+            for one in found
+        ]
     )
     if not 0 < keep < between.size:
         return None if error else [one.reach(low if keep else np.inf) for one in found]

@@ -163,6 +163,7 @@ class Survivors:
 
     def remove(self, places: np.ndarray) -> None:
         """Removes weights that are left, given where they are in the flat matrix of `values`."""
+        places = places.astype(np.intp, copy=False)  # as it would be twice
         self.values.reshape(-1)[places] = 0
         self.mask.reshape(-1)[places] = False
         self.count -= len(places)

@@ -14,7 +14,7 @@ from tf_synflow.flow import plan, positions, sums
 from tf_synflow.flow.plan import Reading
 from tf_synflow.flow.rules.activation import activation
 from tf_synflow.flow.rules.registry import by_class, flow_rule
-from tf_synflow.flow.tensor import FlowTensor
+from tf_synflow.flow.tensor import FlowTensor, any_of
 from tf_synflow.flow.theta import Theta
 from tf_synflow.flow.windows import Windows, windows_over
 
@@ -124,6 +124,8 @@ def slide(
     windows = [np.arange(x.shape[0])[:, np.newaxis], *windows]  # several under TimeDistributed
     nothing = (None,) * len(x.shape)
     planned = plan.groups() if adds else None
+    if planned is None and any_of(x.groups):
+        raise RuntimeError("received sums over positions; expected a plan for what reads them")
     states = zip(
         windows,
         x.shape,
