@@ -1,6 +1,7 @@
 """SynFlow: the flow through a weight, without data (Tanaka et al. 2020, equation 6)."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -127,21 +128,12 @@ class SynapticFlow:
             for name, one in self._survivors.items()
             if is_additive(name) and not np.any(one.values)
         }
-
         shapes = {name: one.shape for name, one in self._survivors.items() if name not in absent}
         specs = [
             tf.TensorSpec([], dtype),
             {name: tf.TensorSpec(value.shape, dtype) for name, value in self._fixed.items()},
         ]
-        record = plan.Record()
-        if network.size >= _WORTH_A_PLAN:
-
-            def recorded(one: tf.Tensor, fixed: dict[str, tf.Tensor]) -> None:
-                kernels = {name: NoKernel(shape, dtype) for name, shape in shapes.items()}
-                with record:
-                    network({**fixed, **kernels}, one)
-
-            tf.function(recorded, autograph=False).get_concrete_function(*specs)
+        record = self._record(shapes, specs)
 
         def flow(one: tf.Tensor, fixed: dict[str, tf.Tensor]) -> tuple[dict, tf.Tensor]:
             with tf.GradientTape() as tape:
@@ -168,6 +160,19 @@ class SynapticFlow:
 
         # One trace a network, kept as such: TensorFlow warns of a tf.function that is made anew.
         self._flow = tf.function(flow, autograph=False).get_concrete_function(*specs)
+
+    def _record(self, shapes: Mapping[str, tuple[int, ...]], specs: Sequence[Any]) -> plan.Record:
+        """What reads each tensor; of a small network nothing, for tracing is most of its time."""
+        record, dtype = plan.Record(), tf.as_dtype(self._dtype)
+
+        def recorded(one: tf.Tensor, fixed: dict[str, tf.Tensor]) -> None:
+            kernels = {name: NoKernel(shape, dtype) for name, shape in shapes.items()}
+            with record:
+                self._network({**fixed, **kernels}, one)
+
+        if self._network.size >= _WORTH_A_PLAN:
+            tf.function(recorded, autograph=False).get_concrete_function(*specs)
+        return record
 
 
 def _flat(array: np.ndarray) -> np.ndarray:
