@@ -22,7 +22,7 @@ def rows(model, monkeypatch, planned=True):
     monkeypatch.setattr(synflow, "_WORTH_A_PLAN", 0 if planned else np.inf)
     factors, _ = synflow.SynapticFlow(Network(model)).factors()
     kernels = [one for one in factors if one._signals is not None]
-    sizes = {one.name.split("/")[0]: len(one._signals) for one in kernels}
+    sizes = {one.name.removesuffix("/kernel"): len(one._signals) for one in kernels}
     return sizes, {one.name: one.all() for one in factors}
 
 
@@ -81,6 +81,27 @@ def test_a_gate_of_all_positions_multiplies_their_sum(k, monkeypatch):
     x = layers.Multiply()([x, layers.Reshape((1, 1, 4))(gate)])
     outputs = layers.Dense(5, name="head")(layers.GlobalAveragePooling2D()(x))
     check(randomise(k.Model(inputs, outputs)), monkeypatch, gated=1, first=9)
+
+
+@each_keras
+def test_a_layer_made_of_layers_is_planned_too(k, monkeypatch):
+    """Its call is followed on symbolic tensors while the record is made."""
+
+    class Block(k.layers.Layer):
+        def __init__(self):
+            super().__init__(name="block")
+            self.first, self.last = conv(k, "first"), conv(k, "last")
+
+        def build(self, shape):
+            self.first.build(shape)
+            self.last.build((*shape[:-1], 4))
+            super().build(shape)
+
+        def call(self, x):
+            return self.last(self.first(x))
+
+    model = net(k, [Block(), k.layers.GlobalAveragePooling2D()])
+    check(model, monkeypatch, **{"block/first": 9, "block/last": 1})
 
 
 @each_keras
