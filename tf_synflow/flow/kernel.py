@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 import tensorflow as tf
 
-from tf_synflow.flow.outside import outside
+from tf_synflow.flow.outside import linear, outside
 from tf_synflow.flow.windows import Windows, times
 
 
@@ -104,10 +104,6 @@ class MatrixKernel:
             signal = signal.reshape(-1, after[-1])
             return self._matrix.times_transposed(signal, windows, before[-1]).reshape(before)
 
-        @tf.custom_gradient
-        def product(rows: tf.Tensor) -> tf.Tensor:
-            return outside(forth, rows, after), lambda signal: outside(back, signal, before)
-
-        output = product(rows)
+        output = linear(forth, back, rows, after)
         self.products.append(Product(rows, windows, output))
         return output

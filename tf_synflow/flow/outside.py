@@ -51,6 +51,28 @@ def outside(
     return result
 
 
+def linear(
+    forth: Callable[[np.ndarray], np.ndarray],
+    back: Callable[[np.ndarray], np.ndarray],
+    value: tf.Tensor,
+    shape: Sequence[int],
+) -> tf.Tensor:
+    """A linear NumPy function of one tensor, with its transpose for a gradient.
+
+    Args:
+      forth, back: the function and its transpose; both keep the dtype.
+      value: its argument.
+      shape: of its result.
+    """
+    before = value.shape
+
+    @tf.custom_gradient
+    def op(value: tf.Tensor) -> tf.Tensor:
+        return outside(forth, value, shape), lambda signal: outside(back, signal, before)
+
+    return op(value)
+
+
 def weigh(value: tf.Tensor, matrices: Mapping[int, sparse.csr_matrix]) -> tf.Tensor:
     """Weighted sums along several axes at once.
 
@@ -74,11 +96,7 @@ def weigh(value: tf.Tensor, matrices: Mapping[int, sparse.csr_matrix]) -> tf.Ten
         own = transpose.astype(signal.dtype, copy=False)
         return (own @ signal.reshape(-1, width)).reshape(before)
 
-    @tf.custom_gradient
-    def weighed(value: tf.Tensor) -> tf.Tensor:
-        return outside(forth, value, after), lambda signal: outside(back, signal, before)
-
-    return weighed(value)
+    return linear(forth, back, value, after)
 
 
 def take(value: tf.Tensor, index: Mapping[int, np.ndarray]) -> tf.Tensor:
@@ -104,8 +122,4 @@ def take(value: tf.Tensor, index: Mapping[int, np.ndarray]) -> tf.Tensor:
         total = sums.astype(signal.dtype, copy=False) @ signal.reshape(-1, width)
         return total.reshape(before)
 
-    @tf.custom_gradient
-    def taken(value: tf.Tensor) -> tf.Tensor:
-        return outside(forth, value, after), lambda signal: outside(back, signal, before)
-
-    return taken(value)
+    return linear(forth, back, value, after)

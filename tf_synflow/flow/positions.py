@@ -10,7 +10,7 @@ An axis is an integer array, the class of each of its positions, or None where e
 class of its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -23,6 +23,11 @@ OUTSIDE = -1
 def uniform(size: int) -> Classes:
     """All positions of an axis in one class."""
     return np.zeros(size, int) if size > 1 else None
+
+
+def any_of(classes: Iterable[Classes]) -> bool:
+    """Whether positions are in classes, or groups, along any axis."""
+    return any(one is not None for one in classes)
 
 
 def counts(classes: np.ndarray) -> np.ndarray:

@@ -14,13 +14,13 @@ import functools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
-from tf_synflow.flow import plan, positions, sums
-from tf_synflow.flow.outside import take, weigh
+from tf_synflow.flow import plan, positions
+from tf_synflow.flow.alignment import in_common_classes, in_common_groups, joint
+from tf_synflow.flow.outside import take
 from tf_synflow.flow.plan import Reading, Readings
-from tf_synflow.flow.positions import Classes
+from tf_synflow.flow.positions import Classes, any_of
 
 # The scale of a tensor of zeros: below any other, so that a sum or a join takes the other's.
 _OF_ZERO = -(2.0**30)
@@ -84,7 +84,7 @@ class FlowTensor:
             may then be summed before.
         """
         readings = self._alike(alike)
-        return self.through(op, self.classes, self.groups if readings else (), readings)
+        return self.through(op, self.classes, self.groups, readings)
 
     def moved(
         self, op: Callable[[tf.Tensor], tf.Tensor], alike: Iterable[int] = ()
@@ -92,7 +92,7 @@ class FlowTensor:
         """`linear` for an op that makes no value larger, as ReLU, a pooling, a transposition."""
         readings = self._alike(alike)
         value = op(self.held if readings else self.value)
-        state = self._state(self.classes, self.groups if readings else (), readings)
+        state = self._state(self.classes, self.groups, readings)
         return self._read_by(FlowTensor(value, self.log2_scale, **state), readings)
 
     def through(
@@ -236,11 +236,6 @@ class FlowTensor:
         return value
 
 
-def any_of(classes: Iterable[Classes]) -> bool:
-    """Whether positions are in classes, or groups, along any axis."""
-    return any(one is not None for one in classes)
-
-
 def combine(
     op: Callable[[list[tf.Tensor]], tf.Tensor],
     tensors: Sequence[FlowTensor],
@@ -256,7 +251,7 @@ def combine(
       tensors: what it is applied on.
       alike: axes of the result, see `FlowTensor.linear`.
     """
-    tensors = in_common_classes(_in_common_groups(tensors))
+    tensors = in_common_classes(in_common_groups(tensors))
     log2_scale = functools.reduce(tf.maximum, [t.log2_scale for t in tensors])
     values = [t.held if alike else t.value for t in tensors]
     aligned = [
@@ -264,7 +259,7 @@ def combine(
         for t, value in zip(tensors, values, strict=True)
     ]
     signed = not alike or any(t.is_signed for t in tensors)
-    classes, groups = (_joint(tensors, own) for own in ("classes", "groups"))
+    classes, groups = (joint(tensors, own) for own in ("classes", "groups"))
     # Not brought near one again: it is no larger than all of them together.
     result = FlowTensor(op(aligned), log2_scale, classes, groups, signed)
     if alike:
@@ -275,94 +270,6 @@ def combine(
             own = [Reading(i) if i in axes else None for i in range(missing, rank)]
             plan.read(t, result, own)
     return result
-
-
-def in_common_classes(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
-    """The tensors with positions in the same classes, along axes that they share.
-
-    An axis of size one, which broadcasts, stays as it is; axes are counted from the last.
-    """
-    if not any(t.classes for t in tensors):
-        return list(tensors)
-    rank = max(len(t.shape) for t in tensors)
-    taken: list[dict[int, np.ndarray]] = [{} for _ in tensors]
-    classes = [list(t.classes or [None] * len(t.shape)) for t in tensors]
-    for back in range(1, rank + 1):
-        at = [i for i, t in enumerate(tensors) if len(t.shape) >= back and t.shape[-back] != 1]
-        if not any_of(classes[i][-back] for i in at):
-            continue
-        size = tensors[at[0]].shape[-back]
-        joint, representatives = positions.common([classes[i][-back] for i in at], size)
-        for i, index in zip(at, representatives, strict=True):
-            classes[i][-back] = joint
-            if index is not None:
-                taken[i][len(tensors[i].shape) - back] = index
-    return [
-        _regrouped(t, take(t.held, index) if index else t.held, own, t.groups)
-        for t, index, own in zip(tensors, taken, classes, strict=True)
-    ]
-
-
-def _in_common_groups(tensors: Sequence[FlowTensor]) -> list[FlowTensor]:
-    """The tensors with sums of the same groups wherever one of them holds sums.
-
-    What broadcasts along an axis is there at each position of a group.
-    """
-    rank = max(len(t.shape) for t in tensors)
-    for axis in range(rank):
-        divisions = [one for t in tensors if (one := _along(t.groups, axis - rank)) is not None]
-        if divisions:
-            tensors = _summed_alike(tensors, axis, divisions)
-    return list(tensors)
-
-
-def _summed_alike(
-    tensors: Sequence[FlowTensor], axis: int, divisions: Sequence[np.ndarray]
-) -> list[FlowTensor]:
-    """The tensors with the same groups along an axis of what they broadcast to."""
-    rank, groups = max(len(t.shape) for t in tensors), sums.coarser(divisions)
-    size, alike = len(groups), []
-    for t in tensors:
-        t = t.of_rank(rank)
-        own = _along(t.groups, axis - rank)
-        if own is None or not np.array_equal(own, groups):
-            held = own if own is not None else _along(t.classes, axis - rank)
-            if held is None:
-                held = np.arange(size) if t.shape[axis] == size else np.zeros(size, int)
-            matrix = sums.summing(np.arange(size)[:, np.newaxis], groups, held, own is not None)
-            classes, after = ([*(one or [None] * rank)] for one in (t.classes, t.groups))
-            classes[axis], after[axis] = None, groups
-            t = _regrouped(t, weigh(t.held, {axis: matrix}), classes, after)
-        alike.append(t)
-    return alike
-
-
-def _regrouped(
-    t: FlowTensor, held: tf.Tensor, classes: Sequence[Classes], groups: Sequence[Classes]
-) -> FlowTensor:
-    """The same tensor, with positions in other classes and groups."""
-    if held is t.held:
-        return t
-    readings = [Reading(i) for i in t.axes]
-    result = FlowTensor(held, t.log2_scale, **t._state(classes, groups, readings))
-    return t._read_by(result, readings)
-
-
-def _along(of_axes: Sequence[Classes], axis: int) -> Classes:
-    """Classes or groups along an axis, counted from the last."""
-    return of_axes[axis] if len(of_axes) >= -axis else None
-
-
-def _joint(tensors: Sequence[FlowTensor], attribute: str) -> tuple[Classes, ...]:
-    """The classes, or groups, behind an op that broadcasts tensors in common ones."""
-    rank = max(len(t.shape) for t in tensors)
-    joint: list[Classes] = [None] * rank
-    for t in tensors:
-        own = getattr(t, attribute)
-        for back in range(1, len(own) + 1):
-            if own[-back] is not None:
-                joint[-back] = own[-back]
-    return tuple(joint) if any_of(joint) else ()
 
 
 def add(tensors: Sequence[FlowTensor]) -> FlowTensor:
@@ -404,31 +311,31 @@ def product(
         main = sizes.index(max(sizes))
     means = [None if i == main else t.mean_size() for i, t in enumerate(tensors)]
     tensors = in_common_classes(tensors)
-    largest, others = tensors[main], [t for i, t in enumerate(tensors) if i != main]
+    undivided, others = tensors[main], [t for i, t in enumerate(tensors) if i != main]
     # A gate of one number for all positions multiplies their sum.
-    alike = [] if op else [axis for axis in largest.axes if _is_one_along(axis, largest, others)]
-    values = [t.held if t is largest and alike else t.value for t in tensors]
+    alike = [] if op else _broadcast_along(undivided, others)
+    values = [t.held if t is undivided and alike else t.value for t in tensors]
     factors = [
         _shared(value if mean is None else _over(value, mean), len(tensors))
         for value, mean in zip(values, means, strict=True)
     ]
     result = _normalised(
         (op or _elementwise)(factors),
-        largest.log2_scale,
-        () if op else _joint(tensors, "classes"),
-        largest.groups,
+        undivided.log2_scale,
+        () if op else joint(tensors, "classes"),
+        undivided.groups,
         op is not None or any(t.is_signed for t in tensors),
     )
-    return largest._read_by(result, largest._alike(alike))
+    return undivided._read_by(result, undivided._alike(alike))
 
 
-def _is_one_along(axis: int, main: FlowTensor, others: Iterable[FlowTensor]) -> bool:
-    """Whether the others broadcast along an axis of the main tensor, which has the highest rank."""
-    back = len(main.shape) - axis
-    return all(
-        len(t.shape) <= len(main.shape) and (len(t.shape) < back or t.shape[-back] == 1)
-        for t in others
-    )
+def _broadcast_along(main: FlowTensor, others: Sequence[FlowTensor]) -> list[int]:
+    """The axes of a tensor along which all others broadcast."""
+    rank = len(main.shape)
+    if any(len(t.shape) > rank for t in others):
+        return []
+    shapes = [[1] * (rank - len(t.shape)) + t.shape.as_list() for t in others]
+    return [axis for axis in main.axes if all(shape[axis] == 1 for shape in shapes)]
 
 
 def _shared(value: tf.Tensor, n: int) -> tf.Tensor:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from scipy import sparse
 
 from tf_synflow.flow import sums
-from tf_synflow.flow.outside import outside
+from tf_synflow.flow.outside import linear
 from tf_synflow.flow.positions import OUTSIDE
 
 
@@ -108,11 +108,7 @@ class Windows:
         def back(signal: np.ndarray) -> np.ndarray:
             return self.spread(signal).reshape(before)
 
-        @tf.custom_gradient
-        def gathered(rows: tf.Tensor) -> tf.Tensor:
-            return outside(forth, rows, after), lambda signal: outside(back, signal, before)
-
-        return gathered(rows)
+        return linear(forth, back, rows, after)
 
 
 class SummedWindows(Windows):

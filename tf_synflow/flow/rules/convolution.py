@@ -12,9 +12,10 @@ import tensorflow as tf
 
 from tf_synflow.flow import plan, positions, sums
 from tf_synflow.flow.plan import Reading
+from tf_synflow.flow.positions import any_of
 from tf_synflow.flow.rules.activation import activation
 from tf_synflow.flow.rules.registry import by_class, flow_rule
-from tf_synflow.flow.tensor import FlowTensor, any_of
+from tf_synflow.flow.tensor import FlowTensor
 from tf_synflow.flow.theta import Theta
 from tf_synflow.flow.windows import Windows, windows_over
 
