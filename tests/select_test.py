@@ -151,6 +151,23 @@ def test_layer_scope_shares_within_one_weight_of_proportional(scores, position, 
         assert (abs(counts - shares) < 1 + 1e-9).all()
 
 
+@given(st.integers(0, 60), st.lists(st.tuples(st.integers(1, 20), st.integers(0, 20)), min_size=1))
+def test_shares_add_up_to_what_is_asked_for_or_left(keep, tensors):
+    sizes = np.array([size for size, _ in tensors])
+    left = np.array([min(size, left) for size, left in tensors])
+    shares = select_module.apportion(keep, sizes, left)
+    assert shares.sum() == min(keep, left.sum())
+    assert (shares >= 0).all() and (shares <= left).all()
+
+
+def test_tied_weights_that_went_together_are_no_longer_asked_for():
+    scores = {"a/kernel": np.array([1.0, 1, 1, 2]), "b/kernel": np.array([1.0, 1, 1, 1, 3])}
+    masks = {name: np.ones(array.shape, bool) for name, array in scores.items()}
+    for density in (0.8, 0.7, 0.5):
+        masks = select(scores, masks, density, "layer", ties="reference")
+    assert [mask.tolist() for mask in masks.values()] == [[1, 1, 1, 1], [0, 0, 0, 0, 1]]
+
+
 @settings(deadline=None)
 @given(score_tables(distinct=True), st.floats(0.05, 1))
 def test_without_ties_the_order_of_the_tensors_does_not_matter(scores, density):

@@ -141,6 +141,18 @@ def test_masks_of_a_model(k, structure):
     assert masks.info["structure"] == dict.fromkeys(whole, structure)
 
 
+@pytest.mark.parametrize("compression", [2, 4])
+@pytest.mark.parametrize("structure", ["1x4", "channel", "2:4"])
+def test_in_a_hundred_rounds_every_layer_keeps_its_share(structure, compression):
+    """In so many, more goes with a channel at times than the next round would take."""
+    model = mlp(keras, units=(64, 64, 12))
+    masks = tf_synflow.compute_masks(
+        model, compression, structure=structure, scope="layer", verbose=False
+    )
+    asked = quantities.kept_count(masks.size, 1 / compression)
+    assert asked <= masks.kept < asked + len(masks) * (64 + 64)
+
+
 @each_keras
 def test_blocks_of_a_known_size_are_counted_exactly(k):
     model = mlp(k, units=(64, 32, 16), use_bias=False)

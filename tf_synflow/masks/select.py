@@ -208,8 +208,9 @@ def apportion(keep: int, sizes: np.ndarray, left: np.ndarray) -> np.ndarray:
     """Shares `keep` among tensors in proportion to `sizes`, whole numbers that add up exactly.
 
     Largest remainders, with at least one weight for each tensor (while there are enough) and never
-    more than is `left` in it.
+    more than is `left` in it; all that is left where that is fewer.
     """
+    keep = min(keep, int(left.sum()))  # tied weights go together, and so do whole channels
     quota = keep * sizes / sizes.sum()
     shares = np.minimum(np.maximum(np.floor(quota).astype(int), int(keep >= len(sizes))), left)
     while (missing := keep - shares.sum()) != 0:
