@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import pathlib
+import tempfile
 import warnings
 
 import keras
@@ -309,11 +310,17 @@ def test_paths_that_cannot_be_written(tmp_path):
 
 
 @pytest.mark.skipif(not pathlib.Path("/dev/full").exists(), reason="needs Linux")
-def test_a_write_that_fails_leaves_nothing(tmp_path):
-    path = tmp_path / "model.tflite"
-    # The disk is full for real: the temporary file that export opens is the full device.
-    temporary = tmp_path / f".{os.getpid()}.model.tflite"
-    temporary.symlink_to("/dev/full")
+def test_a_write_that_fails_leaves_nothing(tmp_path, monkeypatch):
+    path, make = tmp_path / "model.tflite", tempfile.mkdtemp
+
+    def make_full(suffix=None, prefix=None, dir=None):
+        # The disk is full for real: the temporary file that export opens is the full device.
+        folder = make(suffix, prefix, dir)
+        if dir == tmp_path:
+            pathlib.Path(folder, path.name).symlink_to("/dev/full")
+        return folder
+
+    monkeypatch.setattr(tempfile, "mkdtemp", make_full)
     with pytest.raises(errors.OutputError, match="No space left"):
         export_tflite(mlp(keras), path)
     assert not os.listdir(tmp_path)

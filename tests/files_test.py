@@ -13,7 +13,7 @@ def test_a_file_takes_the_place_of_another(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")
     with files.whole(path) as temporary:
-        assert temporary.suffix == path.suffix and temporary.parent == path.parent
+        assert temporary.name == path.name and temporary != path
         temporary.write_text("new")
         assert path.read_text() == "old"
     assert path.read_text() == "new"
@@ -36,6 +36,31 @@ def test_nothing_is_left_of_what_failed(folder, tmp_path):
         raise KeyboardInterrupt
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_writers_of_one_file(tmp_path):
+    path = tmp_path / "a.txt"
+    with files.whole(path) as first, files.whole(path) as second:
+        second.write_text("second")
+        first.write_text("first")
+    assert path.read_text() == "first"  # which ended last
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_long_name_and_a_link(tmp_path):
+    path, link = tmp_path / ("a" * 255), tmp_path / "link"
+    link.symlink_to(path)
+    for one in (path, link):
+        with files.whole(one) as temporary:
+            temporary.write_text(one.name)
+        assert path.read_text() == one.name
+    assert link.is_symlink()
+
+
+def test_what_was_said_already_is_not_said_again(tmp_path):
+    with pytest.raises(errors.OutputError, match="^no room in TMPDIR$"):
+        with files.whole(tmp_path / "a.txt"):
+            raise errors.OutputError("no room in TMPDIR")
 
 
 def test_a_missing_folder(tmp_path):

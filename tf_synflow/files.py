@@ -3,7 +3,7 @@
 import contextlib
 import os
 import pathlib
-import shutil
+import tempfile
 from collections.abc import Iterator
 
 from tf_synflow import errors
@@ -11,15 +11,16 @@ from tf_synflow import errors
 
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
-    """A path beside `path` to write to, which takes its place once the block has ended well.
+    """A path near `path` to write to, which takes its place once the block has ended well.
 
     When the block raises, `path` is as it was and nothing is left beside it.
 
     Args:
-      path: of the file or folder; what is there is replaced, a folder only by a file's name.
+      path: of the file or folder; a file that is there is replaced, a folder only if it is empty
+        and by a folder. Of a link, what it leads to.
 
     Yields:
-      The path to write a file, or make a folder, at; it has the suffix of `path`.
+      The path to write a file, or make a folder, at; it has the name of `path`.
 
     Raises:
       OutputError: for an OSError in the block or in the end: a folder that is missing or cannot
@@ -36,17 +37,19 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
             f"{str(path)!r} is a device, a pipe or a socket; expected the name of a file, for what "
             "is there is replaced. Write a file, and send that where it shall go."
         )
-    temporary = path.with_name(f".{os.getpid()}.{path.name}")
+    target = pathlib.Path(os.path.realpath(path))
     try:
-        yield temporary
-        os.replace(temporary, path)
+        # On the same disk, and of this writer alone: another thread may be writing there too.
+        with tempfile.TemporaryDirectory(
+            prefix=".", dir=target.parent, ignore_cleanup_errors=True
+        ) as folder:
+            temporary = pathlib.Path(folder) / path.name
+            yield temporary
+            os.replace(temporary, target)
+    except errors.OutputError:
+        raise
     except OSError as error:
         raise errors.OutputError(
             f"{str(path)!r} could not be written ({error}); expected a folder that exists, can be "
             "written to and has enough room. Nothing was left there."
         ) from error
-    finally:
-        with contextlib.suppress(OSError):  # a read-only disk, on which there is nothing to remove
-            if temporary.is_dir():
-                shutil.rmtree(temporary)
-            temporary.unlink(missing_ok=True)
