@@ -14,8 +14,8 @@ PACKAGE = ROOT / "tf_synflow"
 # it imports: every import of a stage runs it.
 LEVELS = (
     ("base",),
-    ("quantities", "compat", "files", "progress", "entropy", "tables", "targets", "parallel"),
-    ("densities", "flow"),
+    ("quantities", "compat", "files", "progress", "entropy", "tables", "targets", "process"),
+    ("densities", "parallel", "flow"),
     ("schedule", "masks"),
     ("scores",),
     ("rounds",),

@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 
 import threadpoolctl
 
+from tf_synflow import process
+
 T = TypeVar("T")
 
 
@@ -81,9 +83,22 @@ def blocks(shape: tuple[int, int], work: int) -> list[tuple[slice, slice]]:
 
 @contextlib.contextmanager
 def one_blas_thread() -> Iterator[None]:
-    """BLAS with one thread, as long as it is entered."""
-    with threadpoolctl.threadpool_limits(1, user_api="blas"):
+    """BLAS with one thread, as long as anyone is inside."""
+    # One kind of BLAS has a number of threads for the process, another one for each that calls it.
+    with _one_blas_thread(), threadpoolctl.threadpool_limits(1, user_api="blas"):
         yield
+
+
+@process.shared
+@contextlib.contextmanager
+def _one_blas_thread() -> Iterator[None]:
+    # threadpoolctl heeds one thread at a time, and who leaves last may be another than came first.
+    with concurrent.futures.ThreadPoolExecutor(1) as setter:
+        limits = setter.submit(threadpoolctl.threadpool_limits, 1, user_api="blas").result()
+        try:
+            yield
+        finally:
+            setter.submit(limits.restore_original_limits).result()
 
 
 # A millisecond for one core, five to ten times what it takes to wake a thread.

@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from absl import app, flags, logging
 
+from tf_synflow import process
 from tf_synflow.errors import QuantityError, TfSynflowError
 
 
@@ -28,15 +29,8 @@ def run(main: Callable[..., None], module: str, *, positional: bool = False) -> 
 
 def import_tensorflow() -> None:
     """Imports TensorFlow without the notes that its C++ prints before it reads its settings."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    with open(os.devnull, "w") as devnull:
-        os.dup2(devnull.fileno(), 2)
-    try:
+    with process.mute():
         importlib.import_module("tensorflow")
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
 
 
 def usage_error(flag: str, received: object, expected: str) -> QuantityError:

@@ -78,12 +78,6 @@ def checked_path(path: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def check_seed(seed: Any) -> None:
-    """`QuantityError` unless random numbers can be drawn from it."""
-    if not isinstance(seed, numbers.Integral) or seed < 0:
-        raise errors.QuantityError(f"seed is {seed!r}; expected a whole number of at least 0.")
-
-
 def checked_tolerance(tolerance: float | None, quantize: Quantize) -> float:
     """The largest accepted difference: the one given, or that of the number format."""
     if tolerance is None:

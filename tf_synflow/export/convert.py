@@ -9,10 +9,10 @@ from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 from tf_synflow import errors
-from tf_synflow.export.quiet import quiet
 from tf_synflow.export.samples import Batch, in_batches
 from tf_synflow.export.signature import Signature
 from tf_synflow.flow import weights
+from tf_synflow.process import quiet
 
 Quantize = Literal["float16", "dynamic", "int8"] | None
 _CONTROL_FLOW = {"While", "StatelessWhile", "If", "StatelessIf"}

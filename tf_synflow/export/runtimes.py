@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tf_synflow import errors
-from tf_synflow.export.quiet import quiet
+from tf_synflow.process import quiet
 
 Arrays = Mapping[str, np.ndarray]
 Run = Callable[[Arrays], dict[str, np.ndarray]]

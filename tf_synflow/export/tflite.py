@@ -5,7 +5,7 @@ import os
 import platform
 from typing import Any, Literal
 
-from tf_synflow import compat, errors, files, progress
+from tf_synflow import compat, errors, files, progress, quantities
 from tf_synflow.export import arguments
 from tf_synflow.export.convert import Quantize
 from tf_synflow.export.emitted import read_tensors
@@ -89,7 +89,7 @@ def export_tflite(
       ...     pruned, "int8.tflite", quantize="int8", representative_data=x_train[:500])
     """
     arguments.check_names(sparse, quantize, target, shrink)
-    arguments.check_seed(seed)
+    quantities.check_seed(seed)
     path = arguments.checked_path(path)
     tolerance = arguments.checked_tolerance(tolerance, quantize)
     with progress.bar(

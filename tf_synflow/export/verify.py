@@ -8,8 +8,8 @@ import numpy as np
 
 from tf_synflow import errors
 from tf_synflow.export import runtimes
-from tf_synflow.export.quiet import quiet
 from tf_synflow.export.samples import Batch
+from tf_synflow.process import quiet
 
 TOLERANCES = {None: 1e-4, "float16": 1e-2, "dynamic": 1e-1, "int8": 2e-1}
 """Largest accepted difference, relative to the largest output, by quantization.

@@ -9,7 +9,10 @@ import numpy as np
 import tensorflow as tf
 from scipy import sparse
 
+from tf_synflow import process
 
+
+@process.shared
 @contextlib.contextmanager
 def as_traced() -> Iterator[None]:
     """Runs graphs as they are, without TensorFlow's graph optimizer.

@@ -3,6 +3,7 @@
 import contextlib
 import itertools
 import re
+import threading
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,9 @@ _Wrapper = type(compat.tfmot().sparsity.keras.prune_low_magnitude(_keras.layers.
 _autocast = _keras.src.mixed_precision.autocast_variable.enable_auto_cast_variables
 # Where Keras keeps books on a layer's variables; the layer computes from its other attributes.
 _BOOKS = frozenset(vars(_keras.layers.Layer()))
+# A second thread would take the product that it finds for the variable, and put that back. Of the
+# module and not of a layer, for layers are copied.
+_exchange = threading.RLock()
 
 
 @_keras.utils.register_keras_serializable(package="tf_synflow")
@@ -129,19 +133,22 @@ class PruneLowMagnitude(_Wrapper):
     def _masked_weights(self) -> Iterator[None]:
         # Through __dict__, for Keras would untrack a variable that is set to a tensor.
         changed = []
-        try:
-            for variable, mask, _ in self.pruning_vars:
-                for owner, attribute in _places(self.layer, variable):
-                    # In the precision of the layer that will read it.
-                    with _autocast(owner._compute_dtype_object):
-                        product = variable * tf.cast(mask, variable.dtype)
-                    attributes = vars(owner)
-                    changed.append((attributes, attribute, attributes[attribute]))
-                    attributes[attribute] = _replaced(attributes[attribute], variable, product)
-            yield
-        finally:
-            for attributes, attribute, value in reversed(changed):
-                attributes[attribute] = value
+        # Replicas come one after the other, and wait for each other within a layer.
+        alone = contextlib.nullcontext() if tf.distribute.has_strategy() else _exchange
+        with alone:
+            try:
+                for variable, mask, _ in self.pruning_vars:
+                    for owner, attribute in _places(self.layer, variable):
+                        # In the precision of the layer that will read it.
+                        with _autocast(owner._compute_dtype_object):
+                            product = variable * tf.cast(mask, variable.dtype)
+                        attributes = vars(owner)
+                        changed.append((attributes, attribute, attributes[attribute]))
+                        attributes[attribute] = _replaced(attributes[attribute], variable, product)
+                yield
+            finally:
+                for attributes, attribute, value in reversed(changed):
+                    attributes[attribute] = value
 
     def _own(self) -> list[Any]:
         return self._trainable_weights + self._non_trainable_weights

@@ -6,6 +6,7 @@ import numpy as np
 
 from tf_synflow import parallel, progress, quantities
 from tf_synflow.flow.network import Network
+from tf_synflow.flow.outside import as_traced
 from tf_synflow.masks.select import check_names
 from tf_synflow.masks.structure import Channels, Grouped, Structure
 from tf_synflow.rounds import channels, tiles
@@ -43,11 +44,12 @@ def prune(
       UnknownNameError: an unknown scope, kind of ties or verbosity.
     """
     check_names(scope, ties)
+    densities = [density for density in densities if density < 1]  # at 1 all stay
     rules = Rules(network, scorer.bind(network), scope, ties, structures or {})
     rounds = progress.bar(densities, desc=scorer.name, unit="round", verbose=verbose, leave=False)
     if not isinstance(rules.score, SynapticFlow) or ties != "position":
         return _selected(AllScores(rules), rounds)
-    with parallel.one_blas_thread():
+    with parallel.one_blas_thread(), as_traced():
         if not rules.structures:
             return tiles.prune(network, rules.score, rounds, scope)
         grouped = all(isinstance(own, Grouped) for own in rules.structures.values())
