@@ -109,6 +109,41 @@ def test_says_how_to_make_itself_again(name):
     assert scorer.name == name
 
 
+@each_scorer
+def test_where_all_stay_nothing_is_scored(name):
+    class Unbound(type(scores.get(name))):
+        def bind(self, network):
+            function = super().bind(network)
+            if name == "synflow":
+                function.factors = None
+                return function
+            return None
+
+    masks = tf_synflow.compute_masks(mlp(tf_keras), 1, scorer=Unbound())
+    assert masks.kept == masks.size
+
+
+@pytest.mark.parametrize("seed", [-1, 1.5, "a", True])
+def test_a_seed_is_a_whole_number(seed):
+    model = mlp(tf_keras)
+    for call in (tf_synflow.score, tf_synflow.compute_masks):
+        with pytest.raises(errors.QuantityError, match="seed: received"):
+            call(model, scorer="random", seed=seed)
+    with pytest.raises(errors.QuantityError, match="seed: received"):
+        scores.Random(seed)
+
+
+def test_a_seed_beside_a_scorer_that_has_one():
+    with pytest.raises(errors.QuantityError, match="seed: received 2 beside a Random"):
+        tf_synflow.compute_masks(mlp(tf_keras), 10, scorer=scores.Random(1), seed=2)
+
+
+@pytest.mark.parametrize("exponent", [-5108, -3, 0, 3, 1074, 5108])
+def test_zeros_have_no_scale(exponent):
+    found = scores.Scores({"d/kernel": np.zeros(3)}, exponent)
+    assert found["d/kernel"].tolist() == [0, 0, 0] and found.log2_scale == 0
+
+
 def test_random_without_a_seed_keeps_the_one_it_drew():
     one, other = scores.Random(), scores.Random()
     assert one.seed != other.seed

@@ -50,6 +50,16 @@ def test_blocks_add_up_and_spread(shape, outputs, inputs):
         np.testing.assert_allclose(block, total)
 
 
+@given(st.permutations(range(5)), st.permutations([0, 0, 1, 2]))
+def test_numbers_in_any_order_add_up_and_spread(rows, columns):
+    array = np.random.RandomState(0).random_sample((5, 4))
+    groups = structures.Groups(np.array(rows), np.array(columns))
+    expected = np.zeros((5, 3))
+    np.add.at(expected, np.ix_(rows, columns), array)
+    np.testing.assert_allclose(groups.pooled(array), expected)
+    assert groups.spread(expected, (20,)).shape == (20,)
+
+
 @settings(deadline=None)
 @given(
     st.tuples(st.integers(1, 3), st.integers(1, 3), st.integers(1, 5), st.integers(1, 4)),

@@ -329,7 +329,7 @@ def _plan(compression: float, scorer: scores.Scorer, schedule: Any) -> dict[str,
     if schedule is None:
         return {
             "compression": quantities.check_compression(compression),
-            "rounds": 1 if scorer.single_shot else 100,
+            "rounds": scorer.rounds,
             "kind": "exponential",
         }
     if not all(hasattr(schedule, name) for name in ("compression", "rounds", "kind")):

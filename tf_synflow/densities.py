@@ -5,7 +5,9 @@ from tf_synflow import errors, quantities
 KINDS = ("exponential", "linear")
 
 
-def densities(compression: float, rounds: int = 100, kind: str = "exponential") -> list[float]:
+def densities(
+    compression: float, rounds: int = quantities.DEFAULT_ROUNDS, kind: str = "exponential"
+) -> list[float]:
     """Densities after each round, the last one being 1 / compression.
 
     Exponential (Tanaka et al. 2020, algorithm 1): d_k = compression^(−k/n).

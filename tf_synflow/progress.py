@@ -27,12 +27,17 @@ def bar(*args: Any, verbose: bool | str = "auto", **kwargs: Any) -> tqdm.tqdm:
       >>> for item in bar(items, desc="pruning", unit="round"):
       ...     work(item)
     """
-    if verbose not in (True, False, "auto"):
-        raise errors.UnknownNameError("verbose", verbose, ("True", "False", "'auto'"))
+    check_verbose(verbose)
     return tqdm.tqdm(
         *args,
-        disable=verbose is False,
+        disable=not verbose,
         delay=DELAY_SECONDS if verbose == "auto" else 0,
         mininterval=0.1 if sys.stderr.isatty() else SECONDS_BETWEEN_LOG_LINES,
         **kwargs,
     )
+
+
+def check_verbose(verbose: Any) -> None:
+    """`UnknownNameError` unless it is True, False (1 and 0 too) or `"auto"`."""
+    if verbose not in (True, False, "auto"):
+        raise errors.UnknownNameError("verbose", verbose, ("True", "False", "'auto'"))

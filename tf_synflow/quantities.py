@@ -11,6 +11,7 @@ class _Default(int):
 
 
 DEFAULT_COMPRESSION = _Default(100)
+DEFAULT_ROUNDS = 100
 
 
 def check_compression(compression: float, *, maximal: float = math.inf) -> float:
@@ -51,6 +52,15 @@ def check_rounds(rounds: int) -> int:
             f"rounds: received {rounds!r}; expected a whole number of at least 1 (the paper: 100)."
         )
     return int(rounds)
+
+
+def check_seed(seed: int) -> int:
+    """Returns `seed` as an int, once it is a whole number of at least 0."""
+    if isinstance(seed, bool) or not isinstance(seed, numbers.Integral) or seed < 0:
+        raise errors.QuantityError(
+            f"seed: received {seed!r}; expected a whole number of at least 0."
+        )
+    return int(seed)
 
 
 def kept_count(total: int, density: float) -> int:

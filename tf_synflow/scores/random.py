@@ -3,6 +3,7 @@
 import numpy as np
 
 from tf_synflow.flow.network import Network
+from tf_synflow.quantities import check_seed
 from tf_synflow.scores.scorer import ScoreFunction, Scorer, Scores
 
 
@@ -20,7 +21,7 @@ class Random(Scorer):
     single_shot = True
 
     def __init__(self, seed: int | None = None):
-        self.seed = np.random.SeedSequence().entropy % 2**32 if seed is None else int(seed)
+        self.seed = np.random.SeedSequence().entropy % 2**32 if seed is None else check_seed(seed)
 
     def bind(self, network: Network) -> ScoreFunction:
         generator = np.random.default_rng(self.seed)

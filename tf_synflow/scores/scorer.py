@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
-from tf_synflow import errors
+from tf_synflow import errors, quantities
 from tf_synflow.flow import weights
 from tf_synflow.flow.network import Network
 
@@ -33,10 +33,7 @@ class Scores(Mapping[str, np.ndarray]):
         self._arrays = dict(arrays)
         self.log2_scale = int(log2_scale)
         if self.log2_scale and self._fits(self.log2_scale):
-            # Halves, for 2^1074 is more than float64 holds.
-            half = np.ldexp(1.0, self.log2_scale // 2)
-            rest = np.ldexp(1.0, self.log2_scale - self.log2_scale // 2)
-            self._arrays = {n: a * half * rest for n, a in self._arrays.items()}
+            self._arrays = {n: np.ldexp(a, self.log2_scale) for n, a in self._arrays.items()}
             self.log2_scale = 0
 
     def __getitem__(self, name: str) -> np.ndarray:
@@ -114,6 +111,11 @@ class Scorer(abc.ABC):
           A function from masks (bool arrays by name of prunable weight) to `Scores`, to be called
           once a round.
         """
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds it takes where none are asked for."""
+        return 1 if self.single_shot else quantities.DEFAULT_ROUNDS
 
     def get_config(self) -> dict:
         """The arguments that make this scorer again, for the record in a mask file."""

@@ -3,7 +3,7 @@
 import sys
 from typing import Any
 
-from tf_synflow import errors, inject
+from tf_synflow import errors, inject, progress
 from tf_synflow.flow import graph, inputs, weights
 from tf_synflow.inject import replicas
 from tf_synflow.masks.masks import Masks
@@ -60,8 +60,7 @@ def shrink(model: Any, *, multiple_of: int = 1, verbose: bool | str = "auto") ->
       >>> small.fit(images, labels)
       >>> final = tf_synflow.shrink(tf_synflow.strip_pruning(small))
     """
-    if verbose not in (True, False, "auto"):
-        raise errors.UnknownNameError("verbose", verbose, ("True", "False", "'auto'"))
+    progress.check_verbose(verbose)
     if not isinstance(multiple_of, int) or multiple_of < 1:
         raise errors.QuantityError(
             f"multiple_of: received {multiple_of!r}; expected a whole number of at least 1."
@@ -84,7 +83,7 @@ def shrink(model: Any, *, multiple_of: int = 1, verbose: bool | str = "auto") ->
             small = inject.inject(small, Masks(cut, masks.info))
         compare.check_same(model, small, values)
     if verbose:
-        table = shrink_report(model, small).table(all_layers=verbose is True)
+        table = shrink_report(model, small).table(all_layers=verbose != "auto")
         print(table, file=sys.stderr)
     return small
 
