@@ -73,7 +73,7 @@ def draw(shapes, seed):
 
 
 def scores(network, weights, masks):
-    """θ ⊙ ∂R/∂θ of the masked network of |θ|, for every kernel; and R."""
+    """|θ ⊙ ∂R/∂θ| of the masked network of |θ|, for every kernel; and R."""
     theta = {n: np.abs(w) * (masks[n] if n in masks else 1.0) for n, w in weights.items()}
     values = {"input": np.ones(network["input"])}
     for output, op, inputs, names in network["nodes"]:
@@ -88,7 +88,7 @@ def scores(network, weights, masks):
             flow[name] = flow[name] + gradient
         if to_kernel is not None:
             gradients[names[0]] = to_kernel
-    return {n: theta[n] * gradients[n] for n in masks}, float(values["output"].sum())
+    return {n: np.abs(theta[n] * gradients[n]) for n in masks}, float(values["output"].sum())
 
 
 def prune(network, weights, compression, rounds):

@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import reference_synflow
 import tensorflow as tf
 import tf_keras
 from small_models import KERASES, BoundOnce, mlp, randomise, residual, zoo
@@ -147,6 +148,58 @@ def test_one_trace_a_network_and_dtype(k, traces):
             masks = tf_synflow.compute_masks(model, scorer=scorer, schedule=schedule)
             tf_synflow.score(model, scorer, masks)
     assert len(traces) == len(scorers)
+
+
+# --- signs ----------------------------------------------------------------------------------------
+
+_BN = [f"bn/{name}" for name in ("gamma", "beta", "moving_mean", "moving_variance")]
+BOTTLENECK = {
+    "input": [12],
+    "nodes": [
+        ["a", "dense", ["input"], ["d1/kernel", "d1/bias"]],
+        ["b", "batch_norm", ["a"], _BN],
+        ["c", "dense", ["b"], ["d2/kernel", "d2/bias"]],
+        ["d", "relu", ["c"], []],
+        ["output", "dense", ["d"], ["d3/kernel", "d3/bias"]],
+    ],
+    "shapes": {
+        **{"d1/kernel": [12, 24], "d1/bias": [24]},
+        **dict.fromkeys(_BN, [24]),
+        **{"d2/kernel": [24, 16], "d2/bias": [16], "d3/kernel": [16, 4], "d3/bias": [4]},
+    },
+}
+
+
+def bottleneck(k, means):
+    """A normalization of means that are not zero, and no ReLU behind it; and its weights."""
+    layers = k.layers
+    inputs = k.Input((12,))
+    x = layers.BatchNormalization(name="bn")(layers.Dense(24, name="d1")(inputs))
+    x = layers.ReLU()(layers.Dense(16, name="d2")(x))
+    model = k.Model(inputs, layers.Dense(4, name="d3")(x))
+    weights = reference_synflow.draw(BOTTLENECK["shapes"], 0)
+    weights["bn/moving_mean"] = means
+    for name, value in weights.items():
+        layer, attribute = name.split("/")
+        getattr(model.get_layer(layer), attribute).assign(value)
+    return model, weights
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_what_is_below_zero_counts_by_its_size(k):
+    """As in the paper's code, which ranks |θ · ∂R/∂θ|."""
+    model, weights = bottleneck(k, 7 / 32 * np.arange(24))
+    masks = {n: np.ones(s, bool) for n, s in BOTTLENECK["shapes"].items() if "kernel" in n}
+    expected, _ = reference_synflow.scores(BOTTLENECK, weights, masks)
+    found = tf_synflow.score(model)
+    for name, array in expected.items():
+        np.testing.assert_allclose(found[name], array, rtol=1e-12)
+    sums = [found[name].sum() for name in masks]
+    assert sums[1] > 1.1 * sums[2], "nothing is below zero, so this would show nothing"
+    for compression, rounds in ((2, 1), (4, 10)):
+        schedule = tf_synflow.SynFlowPruningSchedule(compression, rounds)
+        found = tf_synflow.compute_masks(model, schedule=schedule)
+        check(found, reference_synflow.prune(BOTTLENECK, weights, compression, rounds)[0])
 
 
 # --- threads --------------------------------------------------------------------------------------

@@ -18,11 +18,13 @@ _UNCHECKED = np.errstate(over="ignore", invalid="ignore")
 
 
 class Factors(TiledScores):
-    """The scores of one weight: |θ| ⊙ Σ inputsᵀ·signals.
+    """The scores of one weight: |θ| ⊙ |Σ inputsᵀ·signals|.
 
     None of the factors is below zero as a rule, and then a sum of products in float32 is near the
     true one: by less than one part in 2^24 for each operation. Tiles are made so, at half the cost,
-    and what is too near the threshold is scored in float64.
+    and what is too near the threshold is scored in float64. Where one is below zero (behind a
+    normalization whose mean is not zero, with no ReLU between) it is the size that is ranked, as
+    in the paper's code.
 
     Args:
       name: of the weight.
@@ -48,12 +50,13 @@ class Factors(TiledScores):
         factors = [array for rows, _, signals in products for array in (rows, signals)]
         ranges = [(f.min(initial=0), f.max(initial=0)) for f in (*factors, *gradients)]
         self._finite = bool(np.isfinite(ranges).all())
+        self._signed = any(low < 0 for low, _ in ranges)
         if (
             self._finite
             and factors
             and not gradients
+            and not self._signed
             and all(factor.dtype == np.float64 for factor in factors)
-            and all(low >= 0 for low, _ in ranges)
             and survivors.values.dtype == np.float32
         ):
             highest = [high for _, high in ranges]
@@ -91,7 +94,7 @@ class Factors(TiledScores):
         """Whether there is a score above zero, unless all are that zeros of θ itself make so."""
         if self._gradient is not None and self._gradient.any():
             return True
-        # None is below zero: a score is there where some position has both an input and a signal.
+        # A score is there where some position has both an input and a signal.
         return self._signals is not None and bool(
             (self._inputs.any(axis=1) & self._signals.any(axis=1)).any()
         )
@@ -126,7 +129,7 @@ class Factors(TiledScores):
             start += len(inputs)
         if self._gradient is not None:
             gradient += self._gradient[rows, columns]
-        return gradient * self.survivors.values[rows, columns]
+        return self._sized(gradient) * self.survivors.values[rows, columns]
 
     @_UNCHECKED
     def about(self, places: np.ndarray) -> np.ndarray:
@@ -158,7 +161,7 @@ class Factors(TiledScores):
         """Between which live inputs and outputs there is a flow, whatever the weight; bool."""
         reached = np.zeros(self.survivors.values.shape, bool)
         if self._signals is not None:
-            positions = self._inputs > 0, self._signals > 0
+            positions = self._inputs != 0, self._signals != 0
             inputs, signals = (one.astype(np.float32) for one in positions)
             reached |= inputs.T @ signals > 0
         if self._gradient is not None:
@@ -180,7 +183,11 @@ class Factors(TiledScores):
             _outer(inputs[:, rows], signals, out)
             if self._gradient is not None:
                 out += self._gradient[rows]
-        return np.multiply(out, self.survivors.values[rows], out=out)
+        return np.multiply(self._sized(out), self.survivors.values[rows], out=out)
+
+    def _sized(self, gradient: np.ndarray) -> np.ndarray:
+        """The size of ∂R/∂θ, in place."""
+        return np.abs(gradient, out=gradient) if self._signed else gradient
 
 
 def _outer(inputs: np.ndarray, signals: np.ndarray, out: np.ndarray) -> None:

@@ -24,7 +24,7 @@ _WORTH_A_PLAN = 2**20
 
 
 class SynFlow(Scorer):
-    """score = θ ⊙ ∂R/∂θ with R = 1ᵀ(∏|θ|)1, on the masked network of |θ|.
+    """score = |θ ⊙ ∂R/∂θ| with R = 1ᵀ(∏|θ|)1, on the masked network of |θ|.
 
     R is the sum of the outputs for one input of ones, with the absolute value of everything the
     model holds (weights, biases, γ, β, moving mean and variance), in inference mode.
