@@ -1,5 +1,6 @@
 """What a Keras 3 layer computes from, and what is assigned to it: weight · mask."""
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from typing import Any
@@ -11,6 +12,8 @@ from tf_synflow import compat
 from tf_synflow.inject import fitting
 
 _keras = compat.keras()
+# TensorFlow has the graphs of loops and conditions under no public name.
+_BRANCHES = ("WhileBodyFuncGraph", "WhileCondFuncGraph", "CondBranchFuncGraph")
 
 
 def mask_calls(layer: Any, masked: Sequence[tuple[Any, tf.Variable]]) -> None:
@@ -67,25 +70,33 @@ class MaskScope(_keras.StatelessScope):
 
     def __init__(self, masked: Sequence[tuple[Any, tf.Variable]]):
         super().__init__(collect_losses=True, initialize_variables=False)
-        self.masked = masked
-        self.products: dict[int, Any] = {}
+        self.variables = [variable for variable, _ in masked]
+        self.masks = {id(variable): mask for variable, mask in masked}
+        self.products: dict[tuple[int, Any], Any] = {}
 
     def __enter__(self) -> "MaskScope":
         super().__enter__()
-        # Once, before any loop that the layer may run: a product for each step would be kept for
-        # the gradient.
-        around = self.original_scope
-        around = around.products if isinstance(around, MaskScope) else {}
-        for variable, mask in self.masked:
-            product = around.get(id(variable))
-            if product is None:
-                product = _where(mask, self._outer_value(variable))
-            self.products[id(variable)] = product
+        # Before any loop that the layer may run: a product for each step would be kept for the
+        # gradient.
+        for variable in self.variables:
+            self.get_current_value(variable)
         return self
 
     def get_current_value(self, variable: Any) -> Any:
-        product = self.products.get(id(variable))
-        return self._outer_value(variable) if product is None else product
+        mask, around, function = self.masks.get(id(variable)), self.original_scope, _function()
+        if mask is None:
+            return self._outer_value(variable)
+        key = id(variable), function
+        if key in self.products:
+            return self.products[key]
+        if isinstance(around, MaskScope) and id(variable) in around.masks:
+            return around.get_current_value(variable)
+        # A tf.function within the layer has a product of its own: it would keep this one as it is.
+        with contextlib.nullcontext() if function is None else function.as_default():
+            product = _where(mask, self._outer_value(variable))
+        if product is not None:
+            self.products[key] = product
+        return product
 
     def add_update(self, update: tuple[Any, Any]) -> None:
         variable, value = update
@@ -94,8 +105,8 @@ class MaskScope(_keras.StatelessScope):
             variable.assign(value)
         finally:
             super().__enter__()
-        if id(variable) in self.products:
-            self.products[id(variable)] = value
+        if id(variable) in self.masks:
+            self.products[id(variable), _function()] = value
 
     def _outer_value(self, variable: Any) -> Any:
         outer = self.original_scope
@@ -120,6 +131,16 @@ class _Unchanged(_keras.constraints.Constraint):
 
     def __call__(self, value: Any) -> Any:
         return value
+
+
+def _function() -> tf.Graph | None:
+    """The graph of the `tf.function` that is being traced, not that of a loop in it; None: none."""
+    if tf.executing_eagerly():
+        return None
+    graph = tf.compat.v1.get_default_graph()
+    while type(graph).__name__ in _BRANCHES and graph.outer_graph is not None:
+        graph = graph.outer_graph
+    return graph
 
 
 def _where(mask: tf.Variable, value: Any) -> Any:

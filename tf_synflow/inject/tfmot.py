@@ -154,6 +154,16 @@ class PruneLowMagnitude(_Wrapper):
         return self._trainable_weights + self._non_trainable_weights
 
 
+def _check_call(layer: Any) -> None:
+    for one in layer._flatten_layers():
+        if isinstance(one.call, tf.types.experimental.PolymorphicFunction):
+            raise errors.UnsupportedLayerError(
+                f"layer {one.name!r}: its call is a tf.function, which would keep the weights of "
+                "its first call; expected a plain method. Take @tf.function away: fit and predict "
+                "compile the whole model."
+            )
+
+
 def inject(model: Any, masks: Masks) -> Any:
     """A copy of the model whose layers with masks are wrapped, and masked weights zero."""
     inside = {
@@ -180,6 +190,7 @@ def inject(model: Any, masks: Masks) -> Any:
                     "of the model or of a layer in it. Leave the weight out with prunable=."
                 )
             layer, path = inside[id(weight.variable)]
+            _check_call(layer)
             by_layer.setdefault(id(layer), {})[path] = masks[name]
     plan = masks.info.get("schedule") or {
         "compression": masks.size / max(masks.kept, 1),
