@@ -246,3 +246,55 @@ def test_the_table_has_every_registered_name_and_no_other(prefix, table):
         if isinstance(key, str) and key.startswith(f"{prefix}.")
     }
     assert own == set(table)
+
+
+def behind_negative_values(k, function):
+    """function(x) of what a normalization of means that are not zero gives, and a dense layer."""
+    inputs = k.Input((4, 4, 2), batch_size=1)
+    x = k.layers.Dense(8, name="x", **NO_BIAS)(inputs)
+    x = function(k.layers.BatchNormalization(name="norm")(x))
+    model = k.Model(inputs, k.layers.Dense(3, name="head", **NO_BIAS)(x))
+    model.get_layer("x").kernel.assign(np.linspace(0.1, 1, 16).reshape(2, 8))
+    model.get_layer("head").kernel.assign(np.linspace(0.1, 1, 24).reshape(8, 3))
+    model.get_layer("norm").moving_mean.assign(np.linspace(0, 2, 8))
+    return model
+
+
+SAME = {
+    "leaky, 0.2": [
+        (keras, lambda x: keras.layers.LeakyReLU(negative_slope=0.2)(x)),
+        (keras, lambda x: ops.leaky_relu(x)),
+        (keras, lambda x: keras.layers.Activation("leaky_relu")(x)),
+        (tf_keras, lambda x: tf_keras.layers.LeakyReLU(alpha=0.2)(x)),
+        (tf_keras, lambda x: tf.nn.leaky_relu(x)),
+        (tf_keras, lambda x: tf_keras.activations.relu(x, alpha=0.2)),
+    ],
+    "leaky, 0.4": [
+        (keras, lambda x: ops.leaky_relu(x, 0.4)),
+        (tf_keras, lambda x: tf.nn.leaky_relu(x, 0.4)),
+        (tf_keras, lambda x: tf.nn.leaky_relu(x, alpha=0.4)),
+    ],
+    "relu": [
+        (keras, lambda x: keras.layers.ReLU()(x)),
+        (keras, lambda x: ops.maximum(x, 0.0)),
+        (keras, lambda x: ops.maximum(0, x)),
+        (tf_keras, lambda x: tf.nn.relu(x)),
+        (tf_keras, lambda x: tf.maximum(x, 0.0)),
+    ],
+    "padded": [
+        (keras, lambda x: keras.layers.ZeroPadding2D(1)(x)),
+        (keras, lambda x: ops.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=3)),
+        (tf_keras, lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], constant_values=3)),
+        (tf_keras, lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "CONSTANT", 3)),
+    ],
+}
+
+
+@pytest.mark.parametrize("what", SAME)
+def test_ways_to_write_the_same(what):
+    one, *others = (
+        tf_synflow.score(behind_negative_values(k, function)) for k, function in SAME[what]
+    )
+    for other in others:
+        for name, array in one.items():
+            np.testing.assert_allclose(other[name], array, rtol=1e-12)

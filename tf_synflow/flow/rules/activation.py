@@ -42,12 +42,20 @@ def activation_layer(layer: Any, theta: Theta, x: FlowTensor) -> FlowTensor:
 
 
 @flow_rule("ReLU", "LeakyReLU", "ops.Relu", "ops.Relu6", "ops.LeakyRelu")
-@flow_rule("tf.nn.relu", "tf.nn.relu6", "tf.nn.leaky_relu")
+@flow_rule("tf.nn.relu", "tf.nn.relu6")
 @by_class
 def relu(layer: Any, theta: Theta, x: FlowTensor, **keywords: Any) -> FlowTensor:
     """max(x, 0), or with the absolute slope below zero; a cap is left out (ReLU6 → ReLU)."""
     slope = getattr(layer, "negative_slope", getattr(layer, "alpha", None))
     return x.rectified(abs(float(slope or 0)))
+
+
+@flow_rule("tf.nn.leaky_relu")
+@by_class
+def leaky_relu(
+    layer: Any, theta: Theta, x: FlowTensor, alpha: float = 0.2, **keywords: Any
+) -> FlowTensor:
+    return x.rectified(abs(float(alpha)))
 
 
 @flow_rule("PReLU")

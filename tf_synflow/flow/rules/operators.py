@@ -27,10 +27,15 @@ from tf_synflow.flow.theta import Theta
 @flow_rule("tf.math.maximum", "tf.math.minimum")
 @by_class
 def add(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> FlowTensor:
-    """The sum, or of flows alone the maximum; a constant operand adds no flow, only positions."""
+    """The sum, or of flows alone the maximum; a constant operand adds no flow, only positions.
+
+    The maximum of a flow and zero is a ReLU.
+    """
     operands = _operands(operands, keywords)
     flows = [x for x in operands if isinstance(x, FlowTensor)]
     name = _name(layer)
+    if name in ("Maximum", "maximum") and len(flows) == 1 and any(map(_is_zero, operands)):
+        return flows[0].rectified()
     if name in ("Maximum", "Minimum", "maximum", "minimum") and len(flows) == 2:
         return tensor.combine(lambda values: getattr(tf.math, name.lower())(*values), flows)
     total = flows[0] if len(flows) == 1 else tensor.add(flows)
@@ -121,12 +126,12 @@ def comparison(layer: Any, theta: Theta, *operands: Any, **keywords: Any) -> tf.
 _LINEAR_OPS = (
     "Amax Amin AveragePool AdaptiveAveragePool AdaptiveMaxPool BroadcastTo CropImages Cumsum "
     "DepthToSpace Diagonal ExpandDims ExtractPatches Flip Fliplr Flipud GetItem Max MaxPool Mean "
-    "Min Moveaxis Pad PadImages Ravel Rearrange Repeat Reshape Resize Roll Rot90 Slice "
+    "Min Moveaxis PadImages Ravel Rearrange Repeat Reshape Resize Roll Rot90 Slice "
     "SpaceToDepth Squeeze Sum Swapaxes Take TakeAlongAxis Tile Trace Transpose Tril Triu Fold "
     "Unfold"
 )
 _LINEAR_FUNCTIONS = (
-    "reshape transpose expand_dims squeeze pad tile repeat gather broadcast_to slice "
+    "reshape transpose expand_dims squeeze tile repeat gather broadcast_to slice "
     "strided_slice reverse roll __operators__.getitem math.reduce_sum math.reduce_mean "
     "math.reduce_max math.reduce_min math.cumsum nn.avg_pool nn.avg_pool2d "
     "nn.max_pool2d nn.space_to_depth nn.depth_to_space image.resize image.extract_patches "
@@ -140,6 +145,15 @@ def itself(layer: Any, theta: Theta, x: FlowTensor, *args: Any, **keywords: Any)
     """Moves, sums or picks values: the op itself."""
     _check_constant(layer, (args, keywords))
     return x.linear(lambda value: tf.cast(layer.call(value, *args, **keywords), value.dtype))
+
+
+@flow_rule("ops.Pad", "tf.pad")
+def pad(layer: Any, theta: Theta, x: FlowTensor, *args: Any, **keywords: Any) -> FlowTensor:
+    """The op itself, with zeros for the constant, which adds no flow."""
+    if _name(layer) == "Pad":  # keras.ops; how wide and how, the op knows
+        return x.linear(layer.call)
+    named = dict(zip(("paddings", "mode"), args, strict=False)) | keywords
+    return x.linear(lambda value: layer.call(value, **{**named, "constant_values": 0}))
 
 
 @flow_rule("ops.Split", "ops.Unstack", "ops.Hsplit", "ops.Vsplit", "ops.ArraySplit")
@@ -189,6 +203,10 @@ def _operands(operands: Any, keywords: Mapping[str, Any] = MappingProxyType({}))
     if not any(len(x.shape if hasattr(x, "shape") else np.shape(x)) for x in constants):
         return values
     return [x.full() if isinstance(x, FlowTensor) else x for x in values]
+
+
+def _is_zero(operand: Any) -> bool:
+    return not isinstance(operand, FlowTensor) and np.size(operand) == 1 and not np.any(operand)
 
 
 def _factor(theta: Theta, constant: Any) -> tf.Tensor:
