@@ -104,6 +104,28 @@ def test_flops_for_a_target():
     assert tf_synflow.summary(tf_synflow.prune_at_init(model, **options)).flops <= 1000
 
 
+def test_budgets_begin_where_a_structure_does():
+    model = mlp(tf_keras, units=(64, 32, 4), use_bias=False)
+    dense = tf_synflow.summary(model).flops
+    pruned = tf_synflow.prune_at_init(model, target_flops=dense, structure="2:4", verbose=False)
+    assert tf_synflow.masks_of(pruned).compression == pytest.approx(2, rel=1e-3)
+
+
+def test_budgets_for_a_target_that_has_a_least_and_a_most():
+    layers = tf_keras.layers
+    inputs = tf_keras.Input((12, 12, 3))
+    x = layers.Conv2D(8, 3, 2, name="stem")(layers.ZeroPadding2D(1)(inputs))
+    x = layers.ReLU()(layers.Conv2D(16, 1, name="point")(layers.ReLU()(x)))
+    x = layers.GlobalAveragePooling2D()(x)
+    model = tf_keras.Model(inputs, layers.Dense(8, name="head")(x))
+    options = {"verbose": False, "scorer": "magnitude"}
+    pruned = tf_synflow.prune_at_init(model, target="wasm", target_flops=1e9, **options)
+    masks = tf_synflow.masks_of(pruned)
+    assert set(masks) == {"point/kernel"} and masks.compression == pytest.approx(3, rel=0.01)
+    with pytest.raises(errors.BudgetError, match="target_flops: received 10; expected at least"):
+        tf_synflow.prune_at_init(model, target="cpu-x86", target_flops=10, **options)
+
+
 def test_latency_of_the_file():
     model, options = mlp(tf_keras, units=(64, 32, 4)), {"scorer": "magnitude", "verbose": False}
     pruned = tf_synflow.prune_at_init(model, target_latency_ms=1e3, **options)

@@ -59,9 +59,11 @@ def test_truncated_files(name, tmp_path):
 def test_other_files(tmp_path):
     (tmp_path / "notes.keras").write_text("no model")
     (tmp_path / "folder").mkdir()
-    for name in ("notes.keras", "folder"):
-        with pytest.raises(ModelError, match=name):
-            model_files.load(str(tmp_path / name))
+    tf_synflow.Masks({"d/kernel": np.ones((2, 2), bool)}).save(tmp_path / "masks.npz")
+    for name in ("notes.keras", "folder", "masks.npz"):
+        for load in (model_files.load, tf_synflow.load_model):
+            with pytest.raises(ModelError, match=name):
+                load(str(tmp_path / name))
     with pytest.raises(OutputError, match="does not exist"):
         model_files.load(str(tmp_path / "nowhere.h5"))
 

@@ -11,6 +11,7 @@ from small_models import KERASES, BoundOnce, mlp, policy, randomise, residual, s
 
 import tf_synflow
 from tf_synflow import errors, quantities
+from tf_synflow.flow import weights
 from tf_synflow.flow.network import Network
 
 each_keras = pytest.mark.parametrize("k", KERASES)
@@ -191,6 +192,38 @@ def test_nested_models_put_their_name_in_front(k):
     expected = tf_synflow.score(flat)
     for i, name in enumerate(names):
         np.testing.assert_allclose(found[f"{name}/kernel"], expected[f"f{i}/kernel"], rtol=1e-12)
+
+
+def test_layers_of_one_name_within_a_layer():
+    """Each weight keeps its own name, which says whether it is a kernel or a bias."""
+
+    class Two(keras.layers.Layer):
+        def __init__(self):
+            super().__init__(name="two")
+            self.a = keras.layers.Dense(3, name="fc", bias_initializer="ones")
+            self.b = keras.layers.Dense(3, name="fc", bias_initializer="ones")
+
+        def build(self, shape):
+            self.a.build(shape)
+            self.b.build((None, 3))
+
+        def call(self, x):
+            return self.b(self.a(x))
+
+    model = keras.Sequential([keras.Input((4,)), Two()])
+    names = ["two/fc/kernel", "two/fc/bias", "two/fc_1/kernel", "two/fc_1/bias"]
+    assert sorted(weights.all_weights(model)) == sorted(names)
+    assert weights.select_prunable(names) == ["two/fc/kernel", "two/fc_1/kernel"]
+
+
+def test_patterns_that_name_nothing():
+    names = ["a/kernel", "a/bias", "b/kernel"]
+    assert weights.select_prunable(names, ["*/kernel", "*/gamma"]) == ["a/kernel", "b/kernel"]
+    with pytest.raises(errors.UnknownNameError, match="'c/kernel'; expected one of a/bias"):
+        weights.select_prunable(names, ["a/kernel", "c/kernel"])
+    for prunable in (5, ["a/kernel", 5], "c*"):
+        with pytest.raises(errors.NoPrunableWeightsError, match="prunable"):
+            weights.select_prunable(names, prunable)
 
 
 @each_keras

@@ -1,6 +1,7 @@
 """The whole flow on one page: model → scores → masks → injected model."""
 
 import dataclasses
+import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
@@ -200,16 +201,14 @@ def compute_masks(
     scorer = scores.get(scorer, seed)
     plan = _plan(compression, scorer, schedule)
     if target is not None:
-        prunable, accelerated = _for_target(target, model, plan, prunable)
+        prunable, accelerated = _accelerated(target, model, plan["compression"], prunable)
+        _warn_of_stem(target, accelerated, model)
         structure = accelerated.structure if structure is None else structure
         scope = accelerated.scope or scope
     network = Network(model, prunable, input_shape)
     network.check_values()
     quantities.check_compression(plan["compression"], maximal=network.maximal_compression)
-    of_weights = {}
-    if structure is not None:
-        chosen = {name: network.weights[name] for name in network.prunable}
-        of_weights = structures.of_weights(structure, chosen, network.last)
+    of_weights = _structures(structure, network)
     structures.check_capacity(of_weights, network.prunable_shapes, plan["compression"])
     arrays = rounds.prune(
         network, scorer, densities.densities(**plan), scope, ties, of_weights, verbose
@@ -299,21 +298,45 @@ def _within_budget(
             meets[:] = [masks]
         return amount
 
-    highest = Network(model, arguments["prunable"], arguments["input_shape"]).maximal_compression
-    found = budget.search(unit, limit, amount_at, highest, arguments["verbose"])
+    lowest, highest = _range(model, arguments)
+    found = budget.search(unit, limit, amount_at, highest, arguments["verbose"], lowest)
     if arguments["verbose"]:
         print(found)
     return Masks(meets[0], {**meets[0].info, "budget": dataclasses.asdict(found)})
 
 
-def _for_target(
-    target: str, model: Any, plan: dict, prunable: Prunable
+def _range(model: Any, arguments: dict[str, Any]) -> tuple[float, float]:
+    """The lowest and the highest compression of what is pruned, in its structure."""
+    prunable, structure, lowest = arguments["prunable"], arguments["structure"], 1.0
+    if arguments["target"] is not None:
+        prunable, accelerated = _accelerated(arguments["target"], model, math.inf, prunable)
+        structure = accelerated.structure if structure is None else structure
+        lowest = accelerated.lowest_compression
+    network = Network(model, prunable, arguments["input_shape"])
+    weights, most = structures.capacity(_structures(structure, network), network.prunable_shapes)
+    return max(lowest, weights / most), network.maximal_compression
+
+
+def _structures(structure: Structure, network: Network) -> dict[str, structures.Structure]:
+    """By weight name, of those that are not pruned one by one."""
+    if structure is None:
+        return {}
+    chosen = {name: network.weights[name] for name in network.prunable}
+    return structures.of_weights(structure, chosen, network.last)
+
+
+def _accelerated(
+    target: str, model: Any, compression: float, prunable: Prunable
 ) -> tuple[Prunable, acceleration.Acceleration]:
     """What to prune for a target, of what the caller calls prunable, and how."""
     shapes = {name: weight.shape for name, weight in weights.all_weights(model).items()}
     if prunable is not None:
         shapes = {name: shapes[name] for name in weights.select_prunable(shapes, prunable)}
-    names, accelerated = acceleration.of_target(target, shapes, plan["compression"])
+    names, accelerated = acceleration.of_target(target, shapes, compression)
+    return set(names).__contains__, accelerated
+
+
+def _warn_of_stem(target: str, accelerated: acceleration.Acceleration, model: Any) -> None:
     if accelerated.stem and (why := acceleration.missing_stem(weights.layers_of(model))):
         warnings.warn(
             f"target={target!r}: the masks will make the file smaller and not faster, for {why}. "
@@ -322,7 +345,6 @@ def _for_target(
             "(as `mobilenet_v1` of tf_synflow.train.models does), or leave target= out.",
             stacklevel=3,
         )
-    return set(names).__contains__, accelerated
 
 
 def _plan(compression: float, scorer: scores.Scorer, schedule: Any) -> dict[str, Any]:

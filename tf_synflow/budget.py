@@ -48,6 +48,7 @@ def search(
     amount_at: Callable[[float], float],
     highest: float,
     verbose: bool | str = False,
+    lowest: float = 1.0,
 ) -> Found:
     """Finds the lowest compression at which an amount is within a limit.
 
@@ -60,6 +61,7 @@ def search(
       amount_at: measures it at a compression; may raise `LayerCollapseError`.
       highest: compression that is tried at most.
       verbose: True, False or `"auto"`: a progress bar on what takes over two seconds.
+      lowest: compression that is tried at least.
 
     Raises:
       QuantityError: a limit that is no positive number.
@@ -88,7 +90,7 @@ def search(
     with progress.bar(
         desc=f"searching {limit:,.6g} {UNITS[unit]}", unit="trial", verbose=verbose, leave=False
     ) as steps:
-        above, below = _bracket(trial, limit, highest)
+        above, below = _bracket(trial, limit, lowest, highest)
         while below is not None and len(tried) < _MOST:
             if below[1] >= (1 - CLOSE) * limit or below[0] <= (1 + CLOSE) * above[0]:
                 break
@@ -113,13 +115,13 @@ Point = tuple[float, float]
 
 
 def _bracket(
-    trial: Callable[[float], float], limit: float, highest: float
+    trial: Callable[[float], float], limit: float, lowest: float, highest: float
 ) -> tuple[Point, Point | None]:
     """The last trial over the limit, and the first within; tenfold steps, then to the end."""
-    amount = trial(1.0)
+    compression, amount = lowest, trial(lowest)
     if amount <= limit:
-        return (1.0, amount), (1.0, amount)
-    above, compression = (1.0, amount), 1.0
+        return (lowest, amount), (lowest, amount)
+    above = lowest, amount
     while compression < highest:
         # As if the amount were in proportion to the weights that stay, but not too far at once.
         step = min(max(1.05 * above[1] / limit, 1.5), 10.0)

@@ -223,6 +223,9 @@ def _applications(layer: Any, output: Any) -> int:
     """How often each weight of a layer is applied in one call of it, by the call's output."""
     first = tf.nest.flatten(output)[0]
     shape = list(getattr(first, "shape", ()))
+    if any(base.__name__ == "Embedding" for base in type(layer).__mro__):
+        # A lookup multiplies nothing; the same table the other way round is a dense layer.
+        return int(np.prod(shape[:-1])) if shape[-1] == layer.input_dim else 0
     if hasattr(layer, "equation"):  # EinsumDense: over the axes that the kernel does not have
         inputs, result = layer.equation.split("->")
         result = result.removeprefix("...").rjust(len(shape), ".")

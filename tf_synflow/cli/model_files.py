@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_synflow import files
-from tf_synflow.errors import ModelError, OutputError, TfSynflowError, first_line
+from tf_synflow.errors import OutputError
 
 SUFFIXES = (".keras", ".h5", "")
 
@@ -19,16 +19,7 @@ def load(path: str) -> Any:
     """
     import tf_synflow
 
-    try:
-        return tf_synflow.load_model(path, compile=False)
-    except TfSynflowError:
-        raise
-    except Exception as error:  # Keras raises whatever its reading trips over
-        raise ModelError(
-            f"{path!r} could not be read as a model ({type(error).__name__}: "
-            f"{first_line(error)}); expected a .keras or .h5 file or a SavedModel folder, with all "
-            "custom layers registered. It may be truncated, or something else."
-        ) from error
+    return tf_synflow.load_model(path, compile=False)
 
 
 def check_free(path: str, suffixes: tuple[str, ...]) -> None:

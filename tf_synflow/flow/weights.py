@@ -111,9 +111,10 @@ def all_weights(model: Any) -> dict[str, Weight]:
             own = _own_name(layer, variable)
             stem = f"{path}/{own}" if path else own
             name, duplicates = stem, 0
-            while name in weights:
+            while name in weights:  # what it is called in its layer says what it is
                 duplicates += 1
-                name = f"{stem}_{duplicates}"
+                of_layer = weights[stem].layer is layer
+                name = f"{stem}_{duplicates}" if of_layer else f"{path}_{duplicates}/{own}"
             weights[name] = Weight(name, layer, variable)
     return weights
 
@@ -144,7 +145,8 @@ def select_prunable(weights: Iterable[str], prunable: Prunable = None) -> list[s
         statistics are never among them.
 
     Raises:
-      NoPrunableWeightsError: nothing is left.
+      NoPrunableWeightsError: nothing is left, or neither patterns nor a predicate.
+      UnknownNameError: a name without wildcards that no weight has.
     """
     weights = [name for name in weights if name.split("/")[-1] not in STATISTICS]
     if prunable is None:
@@ -152,7 +154,16 @@ def select_prunable(weights: Iterable[str], prunable: Prunable = None) -> list[s
     elif callable(prunable):
         chosen = [name for name in weights if prunable(name)]
     else:
-        patterns = [prunable] if isinstance(prunable, str) else list(prunable)
+        patterns = [prunable] if isinstance(prunable, str) else prunable
+        if not isinstance(patterns, Iterable) or not all(isinstance(p, str) for p in patterns):
+            raise errors.NoPrunableWeightsError(
+                f"prunable: received {prunable!r}; expected None, a pattern or a list of patterns "
+                "of names, '*/kernel', or a predicate on the name."
+            )
+        patterns = list(patterns)
+        for pattern in patterns:
+            if not (set("*?[") & set(pattern) or pattern in weights):
+                raise errors.UnknownNameError("prunable weight", pattern, weights)
         chosen = [n for n in weights if any(fnmatch.fnmatchcase(n, p) for p in patterns)]
     if not chosen:
         raise errors.NoPrunableWeightsError(

@@ -126,6 +126,7 @@ def load_model(path: Any, **kwargs: Any) -> Any:
 
     Raises:
       OutputError: there is no such file or folder.
+      ModelError: it is not a model, or damaged, or of layers that are not registered.
 
     Example:
       >>> pruned = tf_synflow.load_model("run/model.keras")
@@ -135,15 +136,28 @@ def load_model(path: Any, **kwargs: Any) -> Any:
             f"model {str(path)!r} does not exist; expected a .keras or .h5 file or a SavedModel "
             "folder."
         )
+    try:
+        return _loaded(path, kwargs)
+    except errors.TfSynflowError:
+        raise
+    except Exception as error:  # Keras raises whatever its reading trips over
+        raise errors.ModelError(
+            f"{str(path)!r} could not be read as a model ({type(error).__name__}: "
+            f"{errors.first_line(error)}); expected a .keras or .h5 file or a SavedModel folder, "
+            "with all custom layers registered. It may be truncated, or something else."
+        ) from error
+
+
+def _loaded(path: str | os.PathLike, arguments: dict[str, Any]) -> Any:
     if _is_of_keras_3(pathlib.Path(path)):
         from tf_synflow.inject import keras  # registers pruned layers
 
         del keras
-        return compat.keras().saving.load_model(path, **kwargs)
+        return compat.keras().saving.load_model(path, **arguments)
     from tf_synflow.inject import activations, tfmot  # registers the wrapper, and what it may hold
 
     del activations, tfmot
-    return compat.tf_keras().models.load_model(path, **kwargs)
+    return compat.tf_keras().models.load_model(path, **arguments)
 
 
 def _of(model: Any) -> types.ModuleType:

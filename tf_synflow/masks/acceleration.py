@@ -31,6 +31,11 @@ class Acceleration:
     scope: str | None = None
     stem: bool = False
 
+    @property
+    def lowest_compression(self) -> float:
+        """Of all of these kernels together, from which on the runtime uses their zeros."""
+        return 1 / (1 - self.above) * (1 + 1e-9) if self.above else 1.0
+
     def names(self, shapes: Shapes) -> list[str]:
         """The kernels that gain."""
         return [name for name, shape in shapes.items() if self._gains(name, tuple(shape))]
@@ -81,8 +86,8 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
             f"target={target!r}: received a model without {acceleration.kernels}; expected some, "
             "for only those gain from zeros there. Leave target= out to prune for size alone."
         )
-    least = 1 / (1 - acceleration.above)
-    if acceleration.above and compression <= least * (1 + 1e-9):
+    least = acceleration.lowest_compression
+    if compression < least:
         raise errors.QuantityError(
             f"compression: received {compression:g} for target={target!r}; expected more than "
             f"{least:.4g}, for its runtime computes {acceleration.kernels} sparsely only when more "

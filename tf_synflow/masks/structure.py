@@ -226,6 +226,18 @@ def _has_inputs_and_outputs(layer: Any) -> bool:
     )
 
 
+def capacity(
+    structures: Mapping[str, Structure], shapes: Mapping[str, Sequence[int]]
+) -> tuple[int, int]:
+    """How many weights there are, and how many of them may stay: of m of n, m in every n."""
+    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
+    most = {
+        name: own.capacity(shapes[name]) if isinstance(own, MOfN) else sizes[name]
+        for name, own in ((name, structures.get(name)) for name in shapes)
+    }
+    return sum(sizes.values()), sum(most.values())
+
+
 def check_capacity(
     structures: Mapping[str, Structure], shapes: Mapping[str, Sequence[int]], compression: float
 ) -> None:
@@ -234,12 +246,7 @@ def check_capacity(
     Raises:
       QuantityError: more weights stay than m of n allow.
     """
-    sizes = {name: int(np.prod(shape)) for name, shape in shapes.items()}
-    capacity = {
-        name: own.capacity(shapes[name]) if isinstance(own, MOfN) else sizes[name]
-        for name, own in ((name, structures.get(name)) for name in shapes)
-    }
-    total, most = sum(sizes.values()), sum(capacity.values())
+    total, most = capacity(structures, shapes)
     if quantities.kept_count(total, 1 / compression) > most:
         raise errors.QuantityError(
             f"compression: received {compression:g}; expected at least {total / most:.6g}, for the "
