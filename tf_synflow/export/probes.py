@@ -7,7 +7,7 @@ import numpy as np
 
 from tf_synflow.export.samples import Batch, by_name, in_batches
 from tf_synflow.export.signature import Input, Signature
-from tf_synflow.flow import weights
+from tf_synflow.flow.inputs import vocabulary as vocabulary_of
 
 FREE_SIZE = 32
 """What stands for a free dimension other than the batch, unless samples tell better."""
@@ -32,12 +32,12 @@ def probes(
       samples: an array for a single input, a list of arrays in the order of the inputs, or a
           dictionary by input name; the first axis counts the samples.
       seed: of the random inputs: standard normal, or whole numbers for integer inputs (below
-          128) and for models with an Embedding (below its vocabulary).
+          128) and for models with an Embedding or the like (below its vocabulary).
     """
     inputs = signature.inputs
     given = by_name(inputs, samples, "samples") if samples is not None else {}
     shapes = {item.name: _shape(item, given) for item in inputs}
-    vocabulary = _vocabulary(signature.model)
+    vocabulary = vocabulary_of(signature.model)
     single = batch_size or 1
     for name, value in (
         ("zeros", 0),
@@ -54,16 +54,6 @@ def probes(
     if given:
         for batch in in_batches(given, batch_size or _CHUNK, whole=batch_size is not None):
             yield "sample", batch
-
-
-def _vocabulary(model: Any) -> int | None:
-    """What the smallest Embedding in the model can look up; None if there is none."""
-    sizes = [
-        layer.input_dim
-        for _, layer in weights.layers_of(model)
-        if any(base.__name__ == "Embedding" for base in type(layer).__mro__)
-    ]
-    return min(sizes, default=None)
 
 
 def _random(

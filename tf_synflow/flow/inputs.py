@@ -89,12 +89,7 @@ def random(model: Any, size: int, *, batch: int = 2, seed: int = 0) -> list[tf.T
       seed: of the numbers.
     """
     generator = np.random.RandomState(seed)
-    rows = [
-        getattr(layer, attribute)
-        for _, layer in weights.layers_of(model)
-        for attribute in ("input_dim", "num_tokens")
-        if isinstance(getattr(layer, attribute, None), int)
-    ]
+    rows = vocabulary(model)
 
     def draw(tensor: Any) -> tf.Tensor:
         known, *sizes = tuple(tensor.shape)
@@ -104,10 +99,21 @@ def random(model: Any, size: int, *, batch: int = 2, seed: int = 0) -> list[tf.T
             return tf.fill(shape, "a")
         if not dtype.is_floating:  # tokens
             return tf.cast(
-                generator.randint(0, min([*rows, 2 if dtype.is_bool else 100]), shape), dtype
+                generator.randint(0, min(rows or 100, 2 if dtype.is_bool else 100), shape), dtype
             )
         # An embedding reads a fraction as token 0.
         values = generator.random_sample(shape) if rows else generator.standard_normal(shape)
         return tf.cast(values, dtype)
 
     return [draw(tensor) for tensor in model.inputs]
+
+
+def vocabulary(model: Any) -> int | None:
+    """How many tokens every layer of a model that looks them up knows; None where none does."""
+    rows = [
+        getattr(layer, attribute)
+        for _, layer in weights.layers_of(model)
+        for attribute in ("input_dim", "num_tokens")
+        if isinstance(getattr(layer, attribute, None), int)
+    ]
+    return min(rows, default=None)

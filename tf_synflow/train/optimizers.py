@@ -42,11 +42,9 @@ def make_optimizer(config: TrainConfig, steps_per_epoch: int) -> Any:
     if config.optimizer == "adamw":
         optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay)
     elif config.optimizer == "adam":
-        optimizer = _with_l2("Adam")(rate)
-        optimizer.l2 = config.weight_decay
+        optimizer = _with_l2("Adam")(rate, l2=config.weight_decay)
     else:
-        optimizer = _with_l2("SGD")(rate, momentum=0.9, nesterov=True)
-        optimizer.l2 = config.weight_decay
+        optimizer = _with_l2("SGD")(rate, momentum=0.9, nesterov=True, l2=config.weight_decay)
     if config.mixed_precision == "mixed_float16":
         optimizer = keras.mixed_precision.LossScaleOptimizer(optimizer)
     return optimizer
@@ -96,7 +94,13 @@ def _with_l2(name: str) -> type:
         """Adds `l2`·θ to the gradient of θ, before momentum."""
 
         element_wise = True  # to `inject.fitting`
-        l2 = 0.0
+
+        def __init__(self, *args, l2=0.0, **kwargs):
+            super().__init__(*args, **kwargs)
+            self.l2 = l2
+
+        def get_config(self):
+            return {**super().get_config(), "l2": self.l2}
 
         def update_step(self, gradient, variable):
             super().update_step(gradient + self.l2 * variable, variable)

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
+from tf_synflow.tables import table
 from tf_synflow.train.config import TrainConfig
 
 
@@ -66,7 +67,7 @@ class Report:
         parts = [
             f"{config['model']} on {config['data']}, {config['scorer']} "
             f"{config['compression']:g}x, {config['epochs']} epochs, seed {config['seed']}",
-            _table(rows),
+            "\n".join(table(rows)),
         ]
         if self.layers:
             parts.append(self.layers)
@@ -84,14 +85,3 @@ def _network(trained) -> dict[str, Any]:
         "seconds": sum(line["seconds"] for line in trained.epochs),
         "epochs": len(trained.epochs),
     }
-
-
-def _table(rows: list[tuple[str, ...]]) -> str:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(
-            cell.ljust(width) if column == 0 else cell.rjust(width)
-            for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        for row in rows
-    )
