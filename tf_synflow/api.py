@@ -263,11 +263,13 @@ def _apply(model: Any, prepared: Any, masks: Masks, input_shape: Any, allow_coll
     replicas.check_same_masks(model, masks)
     masks.check_fits({name: weight.shape for name, weight in weights.all_weights(model).items()})
     if not allow_collapse:
-        Network(model, lambda name: name in masks, input_shape).check_flow(
+        network = Network(model, lambda name: name in masks, input_shape)
+        network.check_flow(
             masks,
             "Lower the compression, use scorer='synflow' with 100 rounds, or insist with "
             "allow_collapse=True.",
         )
+        _warn_of_inputs(network.dead_ends(masks)[1])
     return inject.inject(prepared, masks)
 
 
@@ -344,6 +346,16 @@ def _warn_of_stem(target: str, accelerated: acceleration.Acceleration, model: An
             "3x3 convolution of stride 2 from 3 channels with padding='valid': build the stem so "
             "(as `mobilenet_v1` of tf_synflow.train.models does), or leave target= out.",
             stacklevel=3,
+        )
+
+
+def _warn_of_inputs(dead: list[str]) -> None:
+    if dead:
+        warnings.warn(
+            f"The masks leave no path from the input {' or '.join(map(repr, dead))}: the pruned "
+            "model ignores it. Lower the compression, leave the layers behind it out with "
+            "prunable=, or prune with scope='layer'.",
+            stacklevel=4,
         )
 
 

@@ -58,10 +58,13 @@ class Summary:
     Attributes:
       rows: one for each prunable weight, in the model's order.
       flow_left: whether any path of kept weights leads from input to output.
+      dead_outputs, dead_inputs: those of several that no such path leads to, or from.
     """
 
     rows: tuple[Row, ...]
     flow_left: bool
+    dead_outputs: tuple[str, ...] = ()
+    dead_inputs: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
@@ -122,6 +125,8 @@ class Summary:
             "dense_flops": self.dense_flops,
             "empty_layers": self.empty_layers,
             "flow_left": self.flow_left,
+            "dead_outputs": list(self.dead_outputs),
+            "dead_inputs": list(self.dead_inputs),
         }
 
     def __str__(self) -> str:
@@ -154,6 +159,10 @@ class Summary:
             if self.flow_left
             else "LAYER-COLLAPSE: no flow is left from input to output; this network cannot learn"
         )
+        if self.dead_outputs:
+            lines.append(f"NO FLOW TO {', '.join(self.dead_outputs)}: outputs that cannot learn")
+        if self.dead_inputs:
+            lines.append(f"NO FLOW FROM {', '.join(self.dead_inputs)}: inputs that are ignored")
         return "\n".join(lines)
 
 
@@ -198,7 +207,8 @@ def summary(model: Any, prunable: Prunable = None, *, input_shape: Any = None) -
                 log2_score=log2_score,
             )
         )
-    return Summary(tuple(rows), network.has_flow(masks))
+    dead = map(tuple, network.dead_ends(masks))
+    return Summary(tuple(rows), network.has_flow(masks), *dead)
 
 
 def _masks(model: Any, network: Network) -> dict[str, np.ndarray]:

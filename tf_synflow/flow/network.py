@@ -1,6 +1,6 @@
 """The network of |θ|: R = 1ᵀ(∏|θ|)1 of a Keras model, as a function of its weights."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -105,25 +105,31 @@ class Network:
         self,
         theta: Mapping[str, tf.Tensor | Kernel],
         observe: Observe | None = None,
-        one: tf.Tensor | None = None,
+        one: tf.Tensor | Sequence[tf.Tensor] | None = None,
     ) -> list[FlowTensor]:
         """The flow at each output.
 
         Args:
-          theta, one: see `__call__`.
+          theta: see `__call__`.
+          one: what the inputs hold, together or one by one.
           observe: called as observe(layer, output) after each call of a layer, or of one inside it.
         """
         by_variable = {id(self.weights[name].variable): value for name, value in theta.items()}
         one = tf.ones([], next(iter(theta.values())).dtype) if one is None else one
+        ones = one if isinstance(one, Sequence) else [one] * len(self._input_shapes)
+        dtype = ones[0].dtype
 
         def apply(layer: Any, path: str, args: tuple, kwargs: dict) -> Any:
             flow_kwargs = rules.flow_keywords(kwargs)
             if rules.find(layer) is None and trace.is_made_of_layers(layer):
                 return self._through_parts(layer, path, args, flow_kwargs, apply)
-            theta_of_layer = Theta(layer, by_variable, one.dtype, observe)
+            theta_of_layer = Theta(layer, by_variable, dtype, observe)
             return rules.apply(layer, theta_of_layer, *args, **flow_kwargs)
 
-        examples = [FlowTensor.uniform(one, [1, *shape]) for shape in self._input_shapes]
+        examples = [
+            FlowTensor.uniform(one, [1, *shape])
+            for one, shape in zip(ones, self._input_shapes, strict=True)
+        ]
         return graph.run(self._graph, examples, apply)
 
     def _through_parts(
@@ -153,16 +159,60 @@ class Network:
           advice: how to mend it, the last sentence of the error.
 
         Raises:
-          LayerCollapseError: none is; names the empty weights.
+          LayerCollapseError: none is, or none to one of several outputs; names the empty weights.
         """
-        if self.has_flow(masks):
-            return
         kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-        empty = [name for name, mask in masks.items() if not mask.any()]
-        raise errors.LayerCollapseError(
-            f"layer-collapse: received masks that keep {kept:,} of {self.size:,} weights and leave "
-            f"no path from input to output (empty: {', '.join(empty) or 'none'}); expected some "
-            f"flow. {advice}"
+        empty = ", ".join(name for name, mask in masks.items() if not mask.any()) or "none"
+        received = f"layer-collapse: received masks that keep {kept:,} of {self.size:,} weights and"
+        if not self.has_flow(masks):
+            raise errors.LayerCollapseError(
+                f"{received} leave no path from input to output (empty: {empty}); expected some "
+                f"flow. {advice}"
+            )
+        dead, _ = self.dead_ends(masks)
+        if dead:
+            raise errors.LayerCollapseError(
+                f"{received} leave no path to the output {' or '.join(map(repr, dead))} (empty: "
+                f"{empty}); expected some flow to every one. Weights compete for the flow of all "
+                "outputs together, and of that a head of few values has little: leave it out with "
+                f"prunable=, or prune with scope='layer'. {advice}"
+            )
+
+    def dead_ends(self, masks: Mapping[str, np.ndarray]) -> tuple[list[str], list[str]]:
+        """What masks cut off: outputs that no input reaches, and inputs that reach no output.
+
+        Of one output or input `has_flow` tells. Tokens are looked up and have no flow of their own.
+
+        Returns:
+          Their names, without those that are cut off while no weight is removed.
+        """
+        if len(self._graph.outputs) == len(self._graph.inputs) == 1:
+            return [], []
+        names = [
+            [weights.unwrap(tensor._keras_history[0]).name for tensor in tensors]
+            for tensors in (self._graph.outputs, self._graph.inputs)
+        ]
+        left = self._ends(masks)
+        if all(map(all, left)):
+            return [], []
+        whole = self._ends({name: np.ones(mask.shape, bool) for name, mask in masks.items()})
+        outputs, inputs = (
+            [name for name, has, had in zip(*each, strict=True) if had and not has]
+            for each in zip(names, left, whole, strict=True)
+        )
+        return outputs, inputs
+
+    def _ends(self, masks: Mapping[str, np.ndarray]) -> tuple[list[bool], list[bool]]:
+        """Whether there is a flow at each output, and from each input."""
+        ones = [tf.ones([], tf.float64) for _ in self._input_shapes]
+        with tf.GradientTape() as tape:
+            tape.watch(ones)
+            flows = self.outputs(self.paths(masks), one=ones)
+            total = add([x.summed(range(len(x.shape))) for x in flows]).value
+        gradients = tape.gradient(total, ones, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        return (
+            [bool(np.any(x.value.numpy())) for x in flows],
+            [bool(one.numpy()) for one in gradients],
         )
 
     def paths(self, masks: Mapping[str, np.ndarray]) -> dict[str, tf.Tensor]:
