@@ -124,6 +124,31 @@ def test_representative_data_that_does_not_fit(data, words, tmp_path):
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("photos", "words"),
+    [
+        (np.linspace(0, 1, 8 * 48), "382 values that uint8 does not"),  # scaled, as for training
+        (np.linspace(-3, 200, 8 * 48).round(), "values that uint8 does not, -3 for one"),
+        (np.full(8 * 48, 7), "hold 7 throughout"),
+    ],
+)
+def test_representative_data_of_an_integer_input(photos, words, tmp_path):
+    inputs = keras.Input((4, 4, 3), dtype="uint8", name="photo")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = keras.layers.Flatten()(keras.layers.Conv2D(4, 3)(x))
+    model = keras.Model(inputs, keras.layers.Dense(3)(x))
+    path = tmp_path / "model.tflite"
+    options = {"quantize": "int8", "representative_data": photos.reshape(8, 4, 4, 3)}
+    with pytest.raises(errors.DataError, match=words):
+        tf_synflow.export_tflite(model, path, **options)
+    assert not path.exists()
+    random = np.random.RandomState(0).randint(0, 256, (16, 4, 4, 3))
+    report = tf_synflow.export_tflite(
+        model, path, quantize="int8", representative_data=random.astype("float32")
+    )
+    assert report.agreement.max_rel < 0.1
+
+
 def test_representative_data_of_several_inputs(tmp_path):
     a, b = keras.Input((8,), name="a"), keras.Input((4,), name="b")
     x = keras.layers.Concatenate()([keras.layers.Dense(8)(a), keras.layers.Dense(8)(b)])

@@ -243,7 +243,7 @@ def test_a_network_that_ends_in_another_shape(k, last, quantize, tmp_path):
         return
     assert "batch size fixed at 1, for with a free one: CompiledModel" in report.notes[0]
     path.unlink()
-    with pytest.raises(errors.ExportError, match="CompiledModel.*batch_size=1"):
+    with pytest.raises(errors.ExportError, match=r"CompiledModel(.|\n)*batch_size=1"):
         export_tflite(model, path, batch_size=None, **options)
     assert list(tmp_path.iterdir()) == []
 
@@ -386,3 +386,21 @@ def test_the_log_levels_are_as_before(tmp_path):
     levels = {name: logging.getLogger(name).level for name in ("absl", "tensorflow")}
     export_tflite(mlp(tf_keras), tmp_path / "model.tflite")
     assert levels == {name: logging.getLogger(name).level for name in levels}
+
+
+@pytest.mark.parametrize("k", KERASES)
+def test_int64_inputs_which_compiled_model_does_not_take(k, tmp_path):
+    inputs = k.Input((5,), dtype="int64", name="tokens")
+    x = k.layers.Flatten()(k.layers.Embedding(20, 4)(inputs))
+    report = export_tflite(k.Model(inputs, k.layers.Dense(3)(x)), tmp_path / "model.tflite")
+    assert set(report.agreement.runtimes) == {"Interpreter", "tf.lite"}
+    assert "no buffers of int64" in report.agreement.not_run["CompiledModel"]
+
+
+def test_samples_beyond_the_vocabulary(tmp_path):
+    inputs = tf_keras.Input((5,), dtype="int32", name="tokens")
+    x = tf_keras.layers.Flatten()(tf_keras.layers.Embedding(20, 4)(inputs))
+    model = tf_keras.Model(inputs, tf_keras.layers.Dense(3)(x))
+    with pytest.raises(errors.DataError, match="on a sample input.*tokens within its vocabulary"):
+        export_tflite(model, tmp_path / "model.tflite", samples=np.full((2, 5), 20))
+    assert not os.listdir(tmp_path)

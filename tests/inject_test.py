@@ -336,3 +336,19 @@ def test_objects_of_the_other_keras_say_which_import_to_use(own, other):
             pruned.compile(**{"optimizer": "sgd", "loss": "mse", **wrong})
     pruned.compile(own.optimizers.Adam(), own.losses.MeanSquaredError())
     pruned.fit(np.ones((4, 16)), np.ones((4, 4)), verbose=0)
+
+
+def test_a_subclassed_model_of_tf_keras_is_told_what_it_lacks():
+    class Net(tf_keras.Model):
+        def __init__(self):
+            super().__init__()
+            self.fc = tf_keras.layers.Dense(3, name="fc")
+
+        def call(self, x):
+            return self.fc(x)
+
+    model = Net()
+    model.build((None, 4))
+    for call in (tf_synflow.prune_at_init, lambda m: tf_synflow.apply_masks(m, {})):
+        with pytest.raises(errors.ModelError, match="subclassed Net of tf_keras.*need a graph"):
+            call(model)

@@ -106,3 +106,15 @@ def test_loaded_in_a_fresh_process(trained, tmp_path):
         after = np.load(tmp_path / f"{file}.after.npz").values()
         for name, value in zip(all_weights(pruned), after, strict=True):
             assert name not in masks or not value[~masks[name]].any()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_sequential_model_within_another(name, tmp_path):
+    layers = tf_keras.layers
+    inner = tf_keras.Sequential([tf_keras.Input((6,)), layers.Dense(5, name="in")], name="inner")
+    model = tf_keras.Sequential([inner, layers.Dense(3, name="out")])
+    model.build((None, 6))
+    pruned = tf_synflow.prune_at_init(model, 2, scorer="magnitude")
+    pruned.save(tmp_path / name)
+    loaded = tf_synflow.load_model(tmp_path / name)
+    assert tf_synflow.masks_of(loaded) == tf_synflow.masks_of(pruned)

@@ -167,6 +167,9 @@ def _tflite(
 _NO_BUILTIN = re.compile(r"""error: (.*)'tf\.(\w+)' op is neither a custom op nor a flex op""")
 
 
+_SAID = re.compile(r"""error: .*?: ('tf\.\w+' op [^\n]+)""")
+
+
 def _ops(missing: list[tuple[str, str]]) -> str:
     """Each kind of op, and where the first of it is: `Erfinv (model/layer/erfinv/Erfinv)`."""
     found = {}
@@ -177,5 +180,7 @@ def _ops(missing: list[tuple[str, str]]) -> str:
 
 
 def _first_lines(error: Exception) -> str:
+    if said := _SAID.findall(str(error)):  # MLIR puts where it was in front, in many lines
+        return "; ".join(dict.fromkeys(said))[:600]
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[:6])[:600] or type(error).__name__

@@ -58,8 +58,7 @@ def compiled_model(content: bytes) -> Run:
         from ai_edge_litert.compiled_model import CompiledModel
     except ImportError as error:
         raise NotRunError(f"no CompiledModel on this platform ({error})") from error
-    if _has_free_dimensions(content):
-        raise NotRunError("it has a free dimension, and a CompiledModel cannot be resized")
+    _check_compiled(content)
     with quiet():
         try:
             model = CompiledModel.from_buffer(content)
@@ -96,15 +95,26 @@ RUNTIMES: dict[str, Callable[[bytes], Run]] = {
 }
 
 
-def _has_free_dimensions(content: bytes) -> bool:
-    """Whether an input of a file has a free dimension besides the batch."""
+# What ai-edge-litert's TensorBuffer (2.3.0) reads and writes.
+_BUFFERED = ("float32", "float16", "int32", "int8", "uint8", "bool")
+
+
+def _check_compiled(content: bytes) -> None:
+    """`NotRunError` for what CompiledModel's Python interface does not take, in a file that may
+    well run: a free dimension besides the batch, int64 and the like.
+    """
     from ai_edge_litert.interpreter import Interpreter
 
     try:
-        inputs = Interpreter(model_content=content).get_input_details()
+        file = Interpreter(model_content=content)
+        inputs, outputs = file.get_input_details(), file.get_output_details()
     except (ValueError, RuntimeError) as error:
         raise errors.ExportError(f"ai-edge-litert cannot load the file: {_flat(error)}") from error
-    return any(np.any(item["shape_signature"][1:] < 0) for item in inputs)
+    if any(np.any(item["shape_signature"][1:] < 0) for item in inputs):
+        raise NotRunError("it has a free dimension, and a CompiledModel cannot be resized")
+    for item in (*inputs, *outputs):
+        if (dtype := np.dtype(item["dtype"]).name) not in _BUFFERED:
+            raise NotRunError(f"its Python interface has no buffers of {dtype}")
 
 
 def _run_buffers(model: Any, buffers: list[dict[str, Any]], batch: Arrays) -> dict[str, np.ndarray]:
@@ -123,7 +133,7 @@ def _run_buffers(model: Any, buffers: list[dict[str, Any]], batch: Arrays) -> di
         return found
     except (ValueError, RuntimeError) as error:
         raise errors.ExportError(
-            f"CompiledModel cannot run the file: {_flat(error)}. Of a file with a free batch, try "
+            f"CompiledModel cannot run the file: {_flat(error)}.\nOf a file with a free batch, try "
             "batch_size=1."
         ) from error
 

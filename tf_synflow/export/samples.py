@@ -103,10 +103,10 @@ def in_batches(given: Batch, size: int, whole: bool = True) -> Iterator[Batch]:
 def _first(given: Batch) -> Batch:
     """The samples that calibrate, if any range can be measured on them."""
     given = {name: array[:MOST_REPRESENTATIVE] for name, array in given.items()}
-    floats = [array for array in given.values() if array.dtype.kind == "f"]
-    if floats and all(array.min() == array.max() for array in floats):
+    arrays = [array for array in given.values() if array.dtype.kind != "b"]
+    if arrays and all(array.min() == array.max() for array in arrays):
         raise errors.DataError(
-            f"representative_data hold {floats[0].flat[0]:g} throughout; expected real inputs, "
+            f"representative_data hold {arrays[0].flat[0]:g} throughout; expected real inputs, "
             "prepared as in training: on one value no range can be measured, and the file would "
             "clip every other."
         )
@@ -145,4 +145,12 @@ def _checked(item: Input, values: Any, what: str) -> np.ndarray:
             f"{what} for input {item.name!r} hold {broken:,} values that are not finite, the first "
             f"in sample {where}; expected finite numbers of {item.dtype}."
         )
-    return array.astype(item.dtype)
+    with np.errstate(invalid="ignore", over="ignore"):
+        cast = array.astype(item.dtype)
+    if cast.dtype.kind != "f" and (changed := np.count_nonzero(cast != array)):
+        raise errors.DataError(
+            f"{what} for input {item.name!r} hold {changed:,} values that {item.dtype} does not, "
+            f"{array[cast != array][0]:g} for one; expected whole numbers in its range, as the "
+            "model is fed."
+        )
+    return cast

@@ -110,7 +110,7 @@ def export_tflite(
             # The converter cannot always leave the batch free, as in an LSTM of Keras 3; and
             # CompiledModel computes garbage, or nothing, where an output of such a file comes from
             # a Reshape, or in Keras 3 a Flatten.
-            steps.reset()
+            steps.n = 0  # reset() would draw a bar
             file = formats.file(1, steps)
             reason = errors.first_line(error)
             file.notes.insert(0, f"batch size fixed at 1, for with a free one: {reason}")

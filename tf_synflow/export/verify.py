@@ -140,7 +140,7 @@ def _cases(reference: Callable[..., Mapping[str, Any]], batches: Probes) -> list
     """The batches with the model's outputs."""
     cases = []
     for kind, batch in batches:
-        outputs = {name: np.asarray(value) for name, value in reference(**batch).items()}
+        outputs = _outputs_of(reference, kind, batch)
         broken = [name for name, value in outputs.items() if not np.isfinite(value).all()]
         if broken and kind in ("zeros", "ones"):
             continue  # x / |x| and the like: the model is undefined there, and so is the file
@@ -153,6 +153,21 @@ def _cases(reference: Callable[..., Mapping[str, Any]], batches: Probes) -> list
     if not cases:
         raise errors.ExportError("No input was left to compare on; expected at least one.")
     return cases
+
+
+def _outputs_of(
+    reference: Callable[..., Mapping[str, Any]], kind: str, batch: Batch
+) -> dict[str, np.ndarray]:
+    import tensorflow as tf
+
+    try:
+        return {name: np.asarray(value) for name, value in reference(**batch).items()}
+    except (tf.errors.InvalidArgumentError, ValueError) as error:
+        raise errors.DataError(
+            f"The Keras model cannot be run on a {kind} input ({errors.first_line(error)}); "
+            "expected inputs that it takes: tokens within its vocabulary, and shapes that fit. "
+            "Correct samples= or representative_data=."
+        ) from error
 
 
 def _compare(run: runtimes.Run, cases: list[_Case], runtime: str) -> list["_Output"]:

@@ -41,6 +41,13 @@ def prepared(model: Any, wrapper: str = "auto") -> Any:
             "Keras 3 model. Use wrapper='tfmot' or 'auto' for this one, or build it with "
             "`import keras`."
         )
+    if compat.is_tf_keras(model) and not graph.is_graph(model):
+        raise errors.ModelError(
+            f"model {model.name!r}: received a subclassed {type(model).__name__} of tf_keras; "
+            "expected a Sequential or Functional model, for TFMOT's wrappers need a graph to be "
+            "put into. Build it as one from the same layers, or with Keras 3, whose subclassed "
+            "models can be pruned."
+        )
     wrapped = [layer.name for layer in weights.wrappers(model)]
     if wrapped:
         raise errors.MaskError(
@@ -156,8 +163,11 @@ def _loaded(path: str | os.PathLike, arguments: dict[str, Any]) -> Any:
         return compat.keras().saving.load_model(path, **arguments)
     from tf_synflow.inject import activations, tfmot  # registers the wrapper, and what it may hold
 
-    del activations, tfmot
-    return compat.tf_keras().models.load_model(path, **arguments)
+    del activations
+    # In HDF5 a Sequential within a model holds its layers under their bare names.
+    given = arguments.pop("custom_objects", None) or {}
+    custom = {"PruneLowMagnitude": tfmot.PruneLowMagnitude, **given}
+    return compat.tf_keras().models.load_model(path, custom_objects=custom, **arguments)
 
 
 def _of(model: Any) -> types.ModuleType:

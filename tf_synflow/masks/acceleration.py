@@ -84,7 +84,8 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
     if not names:
         raise errors.NoPrunableWeightsError(
             f"target={target!r}: received a model without {acceleration.kernels}; expected some, "
-            "for only those gain from zeros there. Leave target= out to prune for size alone."
+            "for those are what is pruned for it. Dense layers gain in blocks, structure='1x4'. "
+            "Leave target= out to prune for size alone."
         )
     least = acceleration.lowest_compression
     if compression < least:
