@@ -151,6 +151,17 @@ def test_masks_of_a_model(k, structure):
     assert masks.info["structure"] == dict.fromkeys(whole, structure)
 
 
+@pytest.mark.parametrize("inputs", [8, 6])  # of which the last block is half as large
+def test_tied_groups_go_together_as_in_the_papers_code(inputs):
+    scores = {"d/kernel": np.ones((inputs, 10))}
+    scores["d/kernel"][:4, 0] = 2
+    masks = {"d/kernel": np.ones((inputs, 10), bool)}
+    own = {"d/kernel": structures.parse("1x4")}
+    kept = select(scores, masks, 0.5, ties="reference", structures=own)["d/kernel"]
+    assert kept.sum() == kept[:4, 0].sum() == 4
+    assert select(scores, masks, 0.5, structures=own)["d/kernel"].sum() >= 5 * inputs
+
+
 @pytest.mark.parametrize("compression", [2, 4])
 @pytest.mark.parametrize("structure", ["1x4", "channel", "2:4"])
 def test_in_a_hundred_rounds_every_layer_keeps_its_share(structure, compression):

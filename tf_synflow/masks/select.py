@@ -163,7 +163,8 @@ def _highest(scores: np.ndarray, sizes: np.ndarray | None, keep: int, exact: boo
         return np.zeros(scores.size, bool)
     if sizes is not None:
         if sizes.size and sizes.min() != sizes.max():
-            return _highest_of_unequal(scores, sizes, keep)
+            kept = _highest_of_unequal(scores, sizes, keep)
+            return kept if exact or kept.all() else scores > scores[~kept].max()
         keep = -(-keep // int(sizes.max(initial=1)))
     if keep >= scores.size:
         return np.ones(scores.size, bool)
