@@ -108,6 +108,12 @@ def random(model: Any, size: int, *, batch: int = 2, seed: int = 0) -> list[tf.T
     return [draw(tensor) for tensor in model.inputs]
 
 
+def sizes(model: Any) -> tuple[int, ...]:
+    """Sizes to try one after the other for what a model leaves open; one where it does not."""
+    is_open = any(None in tuple(tensor.shape)[1:] for tensor in model.inputs)
+    return (32, 64, 128, 224) if is_open else (32,)
+
+
 def vocabulary(model: Any) -> int | None:
     """How many tokens every layer of a model that looks them up knows; None where none does."""
     rows = [

@@ -10,12 +10,7 @@ import tensorflow as tf
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph, weights
 from tf_synflow.flow import inputs as flow_inputs
-from tf_synflow.inject import clone, tf_layers, tf_ops
-
-# Sizes to try for dimensions that a model leaves open.
-_SIZES = (32, 64, 128, 224)
-# Relative to the largest value; half precision is rounded after every op, in orders that differ.
-_TOLERANCE = {"float16": 2e-2, "bfloat16": 1e-1}
+from tf_synflow.inject import agreement, clone, tf_layers, tf_ops
 
 
 def to_tf_keras(model: Any, *, tolerance: float = 1e-4) -> Any:
@@ -181,10 +176,8 @@ def _in_short(error: Exception) -> str:
 
 def _check_same(model: Any, converted: Any, walk: _Walk, tolerance: float) -> None:
     """Runs both models on random input, in the first of the sizes that suits the model."""
-    precisions = {getattr(layer, "compute_dtype", None) for _, layer in weights.layers_of(model)}
-    tolerance = max([tolerance, *(_TOLERANCE.get(p, 0.0) for p in precisions)])
-    is_open = any(None in tuple(tensor.shape)[1:] for tensor in model.inputs)
-    for size in _SIZES if is_open else _SIZES[:1]:
+    tolerance = agreement.tolerance(model, tolerance)
+    for size in flow_inputs.sizes(model):
         # Nothing of the user's model changes in this scope, no state of a recurrent layer either.
         with compat.keras().StatelessScope():
             values = flow_inputs.random(model, size)
@@ -265,12 +258,8 @@ def _difference(expected: Any, received: Any, tolerance: float) -> str | None:
             if not np.array_equal(one, other):
                 return "other strings"
             continue
-        one, other = one.astype(np.float64), other.astype(np.float64)
-        largest = float(np.max(np.abs(np.nan_to_num(one)), initial=1e-3))
-        apart = np.abs(one - other)
-        apart[(one == other) | (np.isnan(one) & np.isnan(other))] = 0
-        worst = float(np.max(apart, initial=0.0))
-        if not worst <= tolerance * largest:
+        worst, largest = agreement.apart(one, other)
+        if worst > tolerance * max(largest, 1e-3):
             return f"by {worst:.3g}, where the largest value is {largest:.3g}"
     return None
 

@@ -2,16 +2,12 @@
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph, weights
+from tf_synflow.inject import agreement
 from tf_synflow.shrinking.units import as_float
-
-# Of the largest value of an output; sums are rounded in another order.
-_TOLERANCE = 1e-4
-_HALF = {"float16": 2e-2, "bfloat16": 1e-1}
 
 
 def check_same(before: Any, after: Any, values: list) -> float:
@@ -27,8 +23,7 @@ def check_same(before: Any, after: Any, values: list) -> float:
     Raises:
       ShrinkError: it is more than rounding explains.
     """
-    precisions = {getattr(layer, "compute_dtype", None) for _, layer in weights.layers_of(before)}
-    tolerance = max([_TOLERANCE, *(_HALF.get(p, 0.0) for p in precisions)])
+    tolerance = agreement.tolerance(before)  # sums are rounded in another order
     pairs = zip(outputs(before, values), outputs(after, values), strict=True)
     worst = max(_difference(one, other) for one, other in pairs)
     if not worst <= tolerance:
@@ -56,8 +51,5 @@ def outputs(model: Any, values: list) -> list:
 def _difference(one: Any, other: Any) -> float:
     if tuple(one.shape) != tuple(other.shape):
         return float("inf")
-    one, other = as_float(one), as_float(other)
-    apart = np.abs(one - other)
-    apart[(one == other) | (np.isnan(one) & np.isnan(other))] = 0
-    largest = float(np.max(np.abs(one[np.isfinite(one)]), initial=0.0))
-    return float(np.max(apart, initial=0.0)) / (largest or 1.0)
+    worst, largest = agreement.apart(as_float(one), as_float(other))
+    return worst / (largest or 1.0)

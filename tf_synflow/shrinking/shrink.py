@@ -13,9 +13,6 @@ from tf_synflow.shrinking.rebuild import Rebuild
 from tf_synflow.shrinking.report import shrink_report
 from tf_synflow.shrinking.survey import Survey
 
-# Sizes to try for dimensions that a model leaves open.
-_SIZES = (32, 64, 128, 224)
-
 
 def shrink(model: Any, *, multiple_of: int = 1, verbose: bool | str = "auto") -> Any:
     """A smaller model with the same outputs, without the units through which nothing passes.
@@ -90,13 +87,13 @@ def shrink(model: Any, *, multiple_of: int = 1, verbose: bool | str = "auto") ->
 
 def _surveyed(plain: Any, masks: Masks | None) -> tuple[Survey, list]:
     """The survey of a model, and the random input that it was made with."""
-    is_open = any(None in tuple(tensor.shape)[1:] for tensor in plain.inputs)
-    for size in _SIZES if is_open else _SIZES[:1]:
+    sizes = inputs.sizes(plain)
+    for size in sizes:
         survey, values = Survey(plain, masks), inputs.random(plain, size)
         try:
             survey.run(plain, values)
         except Exception as error:  # whatever a layer says to an image that is too small for it
-            if not is_open:
+            if len(sizes) == 1:
                 raise
             failure = error
         else:
