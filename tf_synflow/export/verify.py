@@ -181,7 +181,7 @@ def _compare(run: runtimes.Run, cases: list[_Case], runtime: str) -> list["_Outp
             )
         for name, value in case.outputs.items():
             where = f"{case.kind} input in {runtime}"
-            seen.setdefault(name, _Output(name)).add(where, value, received[name])
+            seen.setdefault(name, _Output(name, runtime)).add(where, value, received[name])
     return list(seen.values())
 
 
@@ -193,10 +193,15 @@ def _worst(outputs: list["_Output"], tolerance: float, other: str = "the Keras m
             "Outputs so small are those of a network that was pruned and not trained yet: train it "
             "before it is quantized. "
         )
+        elsewhere = "".join(
+            f", {output.relative:.3g} in {output.runtime}"
+            for output in outputs
+            if output.name == worst.name and output is not worst
+        )
         raise errors.ExportError(
             f"The TFLite file differs from {other} in output {worst.name!r} by "
-            f"{worst.relative:.3g} of its largest value {worst.scale:.3g} (on a {worst.where}); "
-            f"expected at most {tolerance:.3g}. No file was written. "
+            f"{worst.relative:.3g} of its largest value {worst.scale:.3g} (on a {worst.where}"
+            f"{elsewhere}); expected at most {tolerance:.3g}. No file was written. "
             f"{vanished if worst.scale < _VANISHED else ''}Try sparse=False, another "
             "quantize, or a larger tolerance if that difference is acceptable."
         )
@@ -206,8 +211,8 @@ def _worst(outputs: list["_Output"], tolerance: float, other: str = "the Keras m
 class _Output:
     """What was seen of one output."""
 
-    def __init__(self, name: str):
-        self.name = name
+    def __init__(self, name: str, runtime: str):
+        self.name, self.runtime = name, runtime
         self.where = ""
         self.difference = self.scale = 0.0
         self.rows = self.same = 0
