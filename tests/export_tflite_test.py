@@ -404,3 +404,12 @@ def test_samples_beyond_the_vocabulary(tmp_path):
     with pytest.raises(errors.DataError, match="on a sample input.*tokens within its vocabulary"):
         export_tflite(model, tmp_path / "model.tflite", samples=np.full((2, 5), 20))
     assert not os.listdir(tmp_path)
+
+
+def test_sizes_left_open_that_the_converter_cannot_take(tmp_path):
+    inputs = keras.Input((None, None, 3))
+    x = keras.layers.UpSampling2D()(keras.layers.Conv2D(4, 3, padding="same")(inputs))
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 1)(x))
+    with pytest.raises(errors.ExportError, match="sizes that the model leaves open"):
+        export_tflite(model, tmp_path / "model.tflite")
+    assert not os.listdir(tmp_path)

@@ -65,16 +65,22 @@ def convert(
                     f"({errors.first_line(error)}); expected room there. Free some, or point "
                     "TMPDIR elsewhere."
                 ) from error
+            hint = ""
+            if any(None in item.shape[1:] for item in signature.inputs):
+                hint = (
+                    " The sizes that the model leaves open may be the reason: build it with those "
+                    "that it will be used with."
+                )
             if missing := _NO_BUILTIN.findall(str(error)):
                 raise errors.ExportError(
                     f"TFLite has no builtin for {_ops(missing)}; expected a model of builtin ops "
                     "alone, which run in every runtime without TensorFlow's own. Replace what is "
-                    "named, or leave it out of the model and compute it beside the file."
+                    f"named, or leave it out of the model and compute it beside the file.{hint}"
                 ) from error
             raise errors.ExportError(
                 f"TFLite could not convert the model with batch size {batch_size or 'free'}: "
                 f"{_first_lines(error)}\nExpected ops that TFLite has as builtins. Try "
-                "batch_size=1, or replace the op that is named."
+                f"batch_size=1, or replace the op that is named.{hint}"
             ) from error
 
 
