@@ -201,9 +201,10 @@ def compute_masks(
     scorer = scores.get(scorer, seed)
     plan = _plan(compression, scorer, schedule)
     if target is not None:
-        prunable, accelerated = _accelerated(target, model, plan["compression"], prunable)
+        accelerated, prunable, structure = _accelerated(
+            target, model, plan["compression"], prunable, structure
+        )
         _warn_of_stem(target, accelerated, model)
-        structure = accelerated.structure if structure is None else structure
         scope = accelerated.scope or scope
     network = Network(model, prunable, input_shape)
     network.check_values()
@@ -264,12 +265,12 @@ def _apply(model: Any, prepared: Any, masks: Masks, input_shape: Any, allow_coll
     masks.check_fits({name: weight.shape for name, weight in weights.all_weights(model).items()})
     if not allow_collapse:
         network = Network(model, lambda name: name in masks, input_shape)
-        network.check_flow(
+        ignored = network.check_flow(
             masks,
             "Lower the compression, use scorer='synflow' with 100 rounds, or insist with "
             "allow_collapse=True.",
         )
-        _warn_of_inputs(network.dead_ends(masks)[1])
+        _warn_of_inputs(ignored)
     return inject.inject(prepared, masks)
 
 
@@ -311,8 +312,9 @@ def _range(model: Any, arguments: dict[str, Any]) -> tuple[float, float]:
     """The lowest and the highest compression of what is pruned, in its structure."""
     prunable, structure, lowest = arguments["prunable"], arguments["structure"], 1.0
     if arguments["target"] is not None:
-        prunable, accelerated = _accelerated(arguments["target"], model, math.inf, prunable)
-        structure = accelerated.structure if structure is None else structure
+        accelerated, prunable, structure = _accelerated(
+            arguments["target"], model, math.inf, prunable, structure
+        )
         lowest = accelerated.lowest_compression
     network = Network(model, prunable, arguments["input_shape"])
     weights, most = structures.capacity(_structures(structure, network), network.prunable_shapes)
@@ -328,14 +330,15 @@ def _structures(structure: Structure, network: Network) -> dict[str, structures.
 
 
 def _accelerated(
-    target: str, model: Any, compression: float, prunable: Prunable
-) -> tuple[Prunable, acceleration.Acceleration]:
-    """What to prune for a target, of what the caller calls prunable, and how."""
+    target: str, model: Any, compression: float, prunable: Prunable, structure: Structure
+) -> tuple[acceleration.Acceleration, Prunable, Structure]:
+    """What a target makes of zeros; what to prune for it, of what may be, and how if not said."""
     shapes = {name: weight.shape for name, weight in weights.all_weights(model).items()}
     if prunable is not None:
         shapes = {name: shapes[name] for name in weights.select_prunable(shapes, prunable)}
     names, accelerated = acceleration.of_target(target, shapes, compression)
-    return set(names).__contains__, accelerated
+    structure = accelerated.structure if structure is None else structure
+    return accelerated, set(names).__contains__, structure
 
 
 def _warn_of_stem(target: str, accelerated: acceleration.Acceleration, model: Any) -> None:
@@ -349,10 +352,10 @@ def _warn_of_stem(target: str, accelerated: acceleration.Acceleration, model: An
         )
 
 
-def _warn_of_inputs(dead: list[str]) -> None:
-    if dead:
+def _warn_of_inputs(ignored: list[str]) -> None:
+    if ignored:
         warnings.warn(
-            f"The masks leave no path from the input {' or '.join(map(repr, dead))}: the pruned "
+            f"The masks leave no path from the input {' or '.join(map(repr, ignored))}: the pruned "
             "model ignores it. Lower the compression, leave the layers behind it out with "
             "prunable=, or prune with scope='layer'.",
             stacklevel=4,

@@ -59,29 +59,36 @@ def convert(
         except errors.TfSynflowError:
             raise
         except Exception as error:  # the converter and SavedModel raise bare Exceptions
-            if isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error):
-                raise errors.OutputError(
-                    f"Could not write the intermediate SavedModel to {folder} "
-                    f"({errors.first_line(error)}); expected room there. Free some, or point "
-                    "TMPDIR elsewhere."
-                ) from error
-            hint = ""
-            if any(None in item.shape[1:] for item in signature.inputs):
-                hint = (
-                    " The sizes that the model leaves open may be the reason: build it with those "
-                    "that it will be used with."
-                )
-            if missing := _NO_BUILTIN.findall(str(error)):
-                raise errors.ExportError(
-                    f"TFLite has no builtin for {_ops(missing)}; expected a model of builtin ops "
-                    "alone, which run in every runtime without TensorFlow's own. Replace what is "
-                    f"named, or leave it out of the model and compute it beside the file.{hint}"
-                ) from error
-            raise errors.ExportError(
-                f"TFLite could not convert the model with batch size {batch_size or 'free'}: "
-                f"{_first_lines(error)}\nExpected ops that TFLite has as builtins. Try "
-                f"batch_size=1, or replace the op that is named.{hint}"
-            ) from error
+            raise _refusal(error, signature, batch_size, folder) from error
+
+
+def _refusal(
+    error: Exception, signature: Signature, batch_size: int | None, folder: str
+) -> errors.TfSynflowError:
+    """What the converter, or saving for it, raised, with what to do about it."""
+    if isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error):
+        return errors.OutputError(
+            f"Could not write the intermediate SavedModel to {folder} "
+            f"({errors.first_line(error)}); expected room there. Free some, or point "
+            "TMPDIR elsewhere."
+        )
+    hint = ""
+    if any(None in item.shape[1:] for item in signature.inputs):
+        hint = (
+            " The sizes that the model leaves open may be the reason: build it with those that it "
+            "will be used with."
+        )
+    if missing := _NO_BUILTIN.findall(str(error)):
+        return errors.ExportError(
+            f"TFLite has no builtin for {_ops(missing)}; expected a model of builtin ops "
+            "alone, which run in every runtime without TensorFlow's own. Replace what is "
+            f"named, or leave it out of the model and compute it beside the file.{hint}"
+        )
+    return errors.ExportError(
+        f"TFLite could not convert the model with batch size {batch_size or 'free'}: "
+        f"{_first_lines(error)}\nExpected ops that TFLite has as builtins. Try "
+        f"batch_size=1, or replace the op that is named.{hint}"
+    )
 
 
 def _save(signature: Signature, batch_size: int | None, folder: str) -> set[str]:
@@ -171,8 +178,6 @@ def _tflite(
 
 # As MLIR says it: loc(... "name of the op@function" ...): 'tf.Kind' op is neither a custom op ...
 _NO_BUILTIN = re.compile(r"""error: (.*)'tf\.(\w+)' op is neither a custom op nor a flex op""")
-
-
 _SAID = re.compile(r"""error: .*?: ('tf\.\w+' op [^\n]+)""")
 
 

@@ -151,32 +151,36 @@ class Network:
         """
         return float(self(self.paths(masks)).value) > 0
 
-    def check_flow(self, masks: Mapping[str, np.ndarray], advice: str) -> None:
+    def check_flow(self, masks: Mapping[str, np.ndarray], advice: str) -> list[str]:
         """Checks that some flow is left.
 
         Args:
           masks: by name of prunable weight.
           advice: how to mend it, the last sentence of the error.
 
+        Returns:
+          Names of inputs that are ignored, see `dead_ends`.
+
         Raises:
           LayerCollapseError: none is, or none to one of several outputs; names the empty weights.
         """
+        lost, expected = "from input to output", "some flow"
+        if self.has_flow(masks):
+            dead, ignored = self.dead_ends(masks)
+            if not dead:
+                return ignored
+            lost = f"to the output {' or '.join(map(repr, dead))}"
+            expected = (
+                "some flow to every one. Weights compete for the flow of all outputs together, and "
+                "of that a head of few values has little: leave it out with prunable=, or prune "
+                "with scope='layer'"
+            )
         kept = sum(int(np.count_nonzero(mask)) for mask in masks.values())
-        empty = ", ".join(name for name, mask in masks.items() if not mask.any()) or "none"
-        received = f"layer-collapse: received masks that keep {kept:,} of {self.size:,} weights and"
-        if not self.has_flow(masks):
-            raise errors.LayerCollapseError(
-                f"{received} leave no path from input to output (empty: {empty}); expected some "
-                f"flow. {advice}"
-            )
-        dead, _ = self.dead_ends(masks)
-        if dead:
-            raise errors.LayerCollapseError(
-                f"{received} leave no path to the output {' or '.join(map(repr, dead))} (empty: "
-                f"{empty}); expected some flow to every one. Weights compete for the flow of all "
-                "outputs together, and of that a head of few values has little: leave it out with "
-                f"prunable=, or prune with scope='layer'. {advice}"
-            )
+        empty = [name for name, mask in masks.items() if not mask.any()]
+        raise errors.LayerCollapseError(
+            f"layer-collapse: received masks that keep {kept:,} of {self.size:,} weights and leave "
+            f"no path {lost} (empty: {', '.join(empty) or 'none'}); expected {expected}. {advice}"
+        )
 
     def dead_ends(self, masks: Mapping[str, np.ndarray]) -> tuple[list[str], list[str]]:
         """What masks cut off: outputs that no input reaches, and inputs that reach no output.
