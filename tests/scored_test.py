@@ -53,6 +53,23 @@ def test_what_is_on_a_path_is_what_the_network_says(of, share, k):
 
 @each_keras
 @pytest.mark.parametrize("of", MODELS)
+@pytest.mark.parametrize("share", [0.9, 0.3])
+def test_flow_from_a_constant_is_no_path(of, share, k):
+    network = Network(of(k))
+    flow = SynapticFlow(network)
+    assert flow.has_constants
+    off_path = 0
+    for seed in range(3):
+        masks = some_masks(network, share, seed)
+        found, scores = flow.on_path(masks), flow(masks)
+        for name, mask in network.on_path(masks).items():
+            np.testing.assert_array_equal(found[name], mask, name)
+            off_path += np.count_nonzero((scores[name] > 0) & ~mask)
+    assert off_path, "a score without a path is what this is about"
+
+
+@each_keras
+@pytest.mark.parametrize("of", MODELS)
 @pytest.mark.parametrize("structure", [Blocks(1, 4), Blocks(2, 1), Channels()], ids=str)
 def test_selects_as_among_all_scores(of, structure, k):
     network = Network(of(k))

@@ -68,7 +68,9 @@ def parts(size: int, work: int) -> list[slice]:
       size: of the range.
       work: see `each`.
     """
-    number = min(threads(), size, 1 + work // _WORTH_SHARING)
+    number = min(size, 1 + work // _WORTH_SHARING)
+    if number > 1:  # to ask TensorFlow takes as long as a small product
+        number = min(number, threads())
     edges = [size * i // number for i in range(number + 1)] if number else []
     return [slice(*pair) for pair in zip(edges, edges[1:], strict=False)]
 

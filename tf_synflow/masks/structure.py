@@ -67,12 +67,18 @@ def _from_zero(numbers: np.ndarray) -> np.ndarray:
 
 def _added(matrix: np.ndarray, numbers: np.ndarray, axis: int) -> np.ndarray:
     """The sums of what has the same number along an axis."""
-    if (np.diff(numbers) == 1).all():  # each has one of its own
-        return matrix
     if (np.diff(numbers) < 0).any():
         order = np.argsort(numbers, kind="stable")
         matrix, numbers = matrix.take(order, axis), numbers[order]
-    return np.add.reduceat(matrix, np.flatnonzero(np.diff(numbers, prepend=-1)), axis)
+    starts = np.flatnonzero(np.diff(numbers, prepend=-1))
+    lengths = np.diff(starts, append=len(numbers))
+    if (lengths == 1).all():  # each has one of its own
+        return matrix
+    if (lengths == lengths[0]).all():  # `reduceat` takes ten times as long
+        *before, _ = matrix.shape[: axis + 1]
+        apart = *before, len(lengths), lengths[0], *matrix.shape[axis + 1 :]
+        return matrix.reshape(apart).sum(axis + 1, dtype=matrix.dtype)
+    return np.add.reduceat(matrix, starts, axis)
 
 
 class Grouped(Structure):

@@ -100,7 +100,7 @@ class LiveScores(Scored):
         if not self._on_paths:
             return self._given
         if self.rules.score.has_constants:  # which flow from no input
-            return self.rules.network.on_path(self._given)
+            return self.rules.score.on_path(self._given)
         return {one.name: one.whole(one.mask) for one in self._kernels}
 
     def select(self, density: float) -> Masks:

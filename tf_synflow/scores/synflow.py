@@ -86,7 +86,7 @@ class SynapticFlow:
             value = self._network.weights[name].variable.numpy()
             # float32 holds every smaller type; a copy in float64 would double the memory.
             held = self._dtype if value.dtype == np.float64 else np.float32
-            value = np.abs(value.astype(held, copy=False))
+            value = value.astype(held, copy=False)
             if before is None:
                 self._survivors[name] = Survivors(value, mask)
             else:
@@ -97,10 +97,18 @@ class SynapticFlow:
         """Whether there is flow that comes from no input, but from a bias or the like."""
         return any(map(is_additive, (*self._fixed, *self._survivors)))
 
-    def factors(self) -> tuple[list[Factors], float]:
-        """The scores of the weights that are left, and the exponent of their common scale."""
+    def factors(self, constants: bool = True) -> tuple[list[Factors], float]:
+        """The scores of the weights that are left, and the exponent of their common scale.
+
+        Args:
+          constants: whether the flow from biases and the like counts, as far as they are not
+            prunable.
+        """
+        fixed = self._fixed
+        if not constants:
+            fixed = {n: tf.zeros_like(v) if is_additive(n) else v for n, v in fixed.items()}
         with as_traced():
-            found, log2_scale = self._flow(self._one, self._fixed)
+            found, log2_scale = self._flow(self._one, fixed)
         tensors = []
         for name, survivors in self._survivors.items():
             rows, signals, gradients = ([one.numpy() for one in part] for part in found[name])
@@ -112,6 +120,16 @@ class SynapticFlow:
     def masks(self) -> dict[str, np.ndarray]:
         """Which weights are left, by name."""
         return {name: one.full_mask() for name, one in self._survivors.items()}
+
+    def on_path(self, masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        """What is left of masks where a flow from an input to an output passes; by name."""
+        if any(map(is_additive, self._survivors)):
+            return self._network.on_path(masks)
+        self.restart(masks)
+        return {
+            one.name: one.survivors.spread(one.survivors.mask & one.reached())
+            for one in self.factors(constants=False)[0]
+        }
 
     def _trace(self) -> None:
         network, dtype = self._network, tf.as_dtype(self._dtype)
