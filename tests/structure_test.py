@@ -90,6 +90,10 @@ def test_some_rows_and_columns_of_a_kernel_add_up_to_the_same(shape, structure, 
         # 2x1: two outputs of one input. Sums 6, 4, 10, 4: the first of equals stays.
         ("2x1", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.75, [[1, 1], [1, 1], [1, 1], [0, 0]]),
         ("channel", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.5, [[1, 0], [1, 0], [1, 0], [1, 0]]),
+        # The two highest of five go one by one; of the others the two next, 4 and 3, go last.
+        ("channel:2", [[4, 9, 1, 3, 8]], 0.5, [[1, 1, 0, 1, 1]]),
+        ("channel:2", [[4, 9, 1, 3, 8]], 0.4, [[0, 1, 0, 0, 1]]),
+        ("channel:2", [[4, 9, 1, 3, 8]], 0.2, [[0, 1, 0, 0, 0]]),
         ("1:2", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.5, [[0, 1], [1, 0], [1, 1], [0, 0]]),
         ("1:2", [[1, 5], [3, 1], [9, 1], [3, 1]], 0.25, [[0, 1], [0, 0], [1, 0], [0, 0]]),
         # An edge: the last block holds one weight, and counts with its mean.
@@ -107,7 +111,7 @@ def test_tables(structure, scores, density, expected):
 @settings(deadline=None)
 @given(
     st.lists(SHAPES, min_size=1, max_size=3),
-    st.sampled_from(["1x4", "2x1", "3x2", "channel", "2:4", "1:3"]),
+    st.sampled_from(["1x4", "2x1", "3x2", "channel", "channel:2", "channel:3", "2:4", "1:3"]),
     st.sampled_from(["global", "layer"]),
     st.floats(0.05, 1),
 )
@@ -128,13 +132,16 @@ def test_whole_groups_as_few_as_hold_the_weights_asked_for(shapes, structure, sc
             for mask in masks.values():
                 assert max(b.sum() for b in blocks_of(mask, Blocks(1, own.n))) <= own.m
         return
-    largest = max(int(own.groups(s).pooled(np.ones(s)).max()) for s in shapes)
+    multiple = own.multiple if isinstance(own, Channels) else 1
+    largest = multiple * max(int(own.groups(s).pooled(np.ones(s)).max()) for s in shapes)
     assert asked <= kept < asked + largest * (len(shapes) if scope == "layer" else 1)
     for mask in masks.values():
         groups = own.groups(mask.shape)
         whole = groups.spread(groups.pooled(mask.astype(int)), mask.shape)
         sizes = groups.spread(groups.pooled(np.ones(mask.shape, int)), mask.shape)
         assert ((whole == 0) | (whole == sizes)).all()
+        left = np.count_nonzero(whole[..., 0, :].any(tuple(range(whole.ndim - 2))))
+        assert left < multiple or left % multiple == 0 or left == mask.shape[-1]
 
 
 @each_keras
@@ -364,6 +371,25 @@ def test_a_channel_goes_with_what_reads_it(k, scorer):
     assert sum(layer.count_params() for layer in small.layers if hasattr(layer, "filters")) == (
         first.sum() + second.sum() + first.any((0, 1, 2)).sum() + second.any((0, 1, 2)).sum()
     )
+
+
+@each_keras
+@pytest.mark.parametrize("scorer", ["synflow", "magnitude"])
+def test_widths_are_multiples_or_below(k, scorer):
+    model = mlp(k, units=(64, 48, 40, 8))
+    widths = set()
+    for compression in (2, 4, 8, 24):
+        masks = tf_synflow.compute_masks(
+            model, scorer=scorer, schedule=of(compression), structure="channel:8", verbose=False
+        )
+        assert set(masks.info["structure"].values()) == {"channel:8"}
+        assert masks.kept >= quantities.kept_count(masks.size, 1 / compression)
+        own = [int(mask.any(0).sum()) for name, mask in masks.items() if name != "d3/kernel"]
+        assert all(width % 8 == 0 or width < 8 for width in own), own
+        widths.update(own)
+        read = [int(mask.any(1).sum()) for name, mask in masks.items() if name != "d0/kernel"]
+        assert read == own
+    assert {width for width in widths if width > 8} and min(widths) < 8
 
 
 def test_channels_of_dense_units():

@@ -66,7 +66,8 @@ def prune_at_init(
       allow_collapse: True hands back a network through which nothing flows.
       structure: which weights stay or go together: `"1x4"` or `"1x16"`, blocks along the inputs
         of a dense layer; `"2x1"` or `"4x1"`, along the outputs of a convolution; `"channel"`;
-        `"2:4"`, at most two of every four inputs; or a mapping from name patterns to these.
+        `"channel:16"`, of which multiples of 16 stay in a layer, or fewer than 16; `"2:4"`, at
+        most two of every four inputs; or a mapping from name patterns to these.
       target: prunes only what this runtime computes faster for its zeros, in the structure that
         it reads: `"cpu-x86"`, `"cpu-arm"`, `"wasm"` or `"microcontroller"`. On ARM and in WASM
         every kernel keeps the same share, as with `scope="layer"`.

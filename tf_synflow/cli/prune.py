@@ -51,7 +51,8 @@ _PRUNABLE = flags.DEFINE_list(
 _STRUCTURE = flags.DEFINE_string(
     "structure",
     None,
-    "Weights that stay or go together: '1x4', '1x16', '2x1', '4x1', 'channel', or '2:4'.",
+    "Weights that stay or go together: '1x4', '1x16', '2x1', '4x1', 'channel', 'channel:16' for "
+    "multiples of 16 channels, or '2:4'.",
 )
 _TARGET = flags.DEFINE_enum(
     "target",

@@ -68,7 +68,8 @@ flags.DEFINE_enum(
 flags.DEFINE_string(
     "structure",
     _DEFAULTS.structure,
-    "Weights that stay or go together: '1x4', '1x16', '2x1', '4x1', 'channel', or '2:4'.",
+    "Weights that stay or go together: '1x4', '1x16', '2x1', '4x1', 'channel', 'channel:16' for "
+    "multiples of 16 channels, or '2:4'.",
 )
 flags.DEFINE_enum(
     "target",

@@ -105,12 +105,12 @@ class _Tensor:
         if isinstance(groups, Groups):
             sizes = groups.pooled(self.mask.astype(np.int32))
             left = sizes > 0
-            means = groups.pooled(np.where(self.mask, self.scores, 0))[left] / sizes[left]
+            sums = groups.pooled(self.scores * self.mask)[left]
 
             def spread(kept: np.ndarray) -> np.ndarray:
                 return self.mask & groups.spread(_within(left, kept), self.mask.shape)
 
-            return _Groups(means, sizes[left], spread)
+            return _Groups(sums / sizes[left], sizes[left], spread).bundled(groups.multiple)
         mask, scores = self.mask, self.scores
         if isinstance(self.structure, MOfN):
             highest = mask & self._highest()
@@ -126,6 +126,28 @@ class _Groups:
     scores: np.ndarray
     sizes: np.ndarray | None
     spread: Callable[[np.ndarray], np.ndarray]
+
+    def bundled(self, multiple: int) -> "_Groups":
+        """The same with so many groups at a time, by rank; the highest `multiple` stay single.
+
+        Hence the number that is kept is a multiple, or below it any number: else layers would
+        collapse to keep it.
+        """
+        if multiple == 1 or self.scores.size <= multiple:
+            return self
+        order = np.argsort(-self.scores, kind="stable")
+        ranks = np.arange(order.size)
+        starts = np.append(ranks[:multiple], ranks[multiple::multiple])
+        sizes = np.add.reduceat(self.sizes[order], starts)
+        sums = np.add.reduceat((self.scores * self.sizes)[order], starts)
+        lengths = np.diff(starts, append=order.size)
+
+        def spread(kept: np.ndarray) -> np.ndarray:
+            single = np.empty(order.size, bool)
+            single[order] = np.repeat(kept, lengths)
+            return self.spread(single)
+
+        return _Groups(sums / sizes, sizes, spread)
 
 
 def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:

@@ -18,7 +18,7 @@ from tf_synflow import errors, quantities
 from tf_synflow.flow.weights import Weight
 
 _KERNELS = ("kernel", "pointwise_kernel")
-EXPECTED = ("1x4", "1x16", "2x1", "4x1", "channel", "2:4", "outputs x inputs", "m:n")
+EXPECTED = ("1x4", "1x16", "2x1", "4x1", "channel", "channel:16", "2:4", "outputs x inputs", "m:n")
 
 
 class Structure(abc.ABC):
@@ -42,14 +42,17 @@ class Groups:
     Attributes:
       rows: the number of each row, from 0.
       columns: the number of each column, from 0.
+      multiple: so many groups go at a time, the next in rank, while more of them are left.
     """
 
     rows: np.ndarray
     columns: np.ndarray
+    multiple: int = 1
 
     def within(self, rows: np.ndarray, columns: np.ndarray) -> "Groups":
         """The same of some rows and columns; groups of which none is left are not there."""
-        return Groups(_from_zero(self.rows[rows]), _from_zero(self.columns[columns]))
+        numbers = _from_zero(self.rows[rows]), _from_zero(self.columns[columns])
+        return Groups(*numbers, self.multiple)
 
     def pooled(self, array: np.ndarray) -> np.ndarray:
         """The sum over each group, of shape (numbers of rows, numbers of columns)."""
@@ -119,19 +122,22 @@ class Channels(Grouped):
 
     Attributes:
       axes: how many of the last axes count channels; two in a depthwise kernel.
+      multiple: of which the number of channels that are left is one, from it on.
     """
 
     axes: int = 1
+    multiple: int = 1
 
     def __str__(self) -> str:
-        return "channel"
+        return "channel" if self.multiple == 1 else f"channel:{self.multiple}"
 
     def of(self, weight: Weight) -> Structure | None:
-        return Channels(2) if weight.name.endswith("depthwise_kernel") else super().of(weight)
+        own = dataclasses.replace(self, axes=2)
+        return own if weight.name.endswith("depthwise_kernel") else super().of(weight)
 
     def groups(self, shape: Sequence[int]) -> Groups:
         rows, own = np.arange(math.prod(shape[:-1])), math.prod(shape[-self.axes : -1])
-        return Groups(rows % own, np.arange(shape[-1]))
+        return Groups(rows % own, np.arange(shape[-1]), self.multiple)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,15 +173,16 @@ class MOfN(Structure):
 
 
 def parse(text: "str | Structure") -> Structure:
-    """The structure of a name: `"1x4"`, `"2x1"`, `"channel"`, `"2:4"`.
+    """The structure of a name: `"1x4"`, `"2x1"`, `"channel"`, `"channel:16"`, `"2:4"`.
 
     Raises:
       UnknownNameError: not the name of one.
     """
     if isinstance(text, Structure):
         return text
-    if text == "channel":
-        return Channels()
+    channels = re.fullmatch(r"channel(:0*([1-9]\d*))?", text) if isinstance(text, str) else None
+    if channels:
+        return Channels(multiple=int(channels[2] or 1))
     sizes = re.fullmatch(r"(\d+)([x:])(\d+)", text) if isinstance(text, str) else None
     first, second = (int(sizes[1]), int(sizes[3])) if sizes else (0, 0)
     if first and second and sizes[2] == "x":
