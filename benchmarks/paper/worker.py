@@ -3,6 +3,7 @@
 Standard library alone, as both environments import it.
 """
 
+import contextlib
 import ctypes
 import gc
 import json
@@ -70,7 +71,8 @@ class Worker:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended, and said why
+            self._process.stdin.close()
         self._process.wait()
 
 
