@@ -17,7 +17,8 @@ SERIES = (4, 3)
 
 def between(k, function, shape=SERIES):
     """A dense layer, what function(layers, x) makes, a dense layer; no additive terms."""
-    k.backend.clear_session()  # names are numbered from here: lstm_cell
+    # Names are numbered from here: lstm_cell. Keras 3 would collect all garbage each time.
+    k.backend.clear_session(**({"free_memory": False} if k is keras else {}))
     inputs = k.Input(shape)
     x = k.layers.Dense(3, name="before", **NO_BIAS)(inputs)
     outputs = function(k.layers, x)
