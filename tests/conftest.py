@@ -18,9 +18,13 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_collection_finish(session):
-    """What was imported stays: half a million objects need no look at each collection."""
+    """What was imported stays: half a million objects need no look at each collection.
+
+    Graphs and models are many objects; they are looked through less often than Python does.
+    """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @pytest.fixture(scope="session")

@@ -42,7 +42,7 @@ def check(model):
         weight.variable.assign(weight.variable + 1.0)
     back = convert.to_keras3(converted, model)
     assert isinstance(back, type(model)) and back is not model
+    expected = all_weights(converted)
     for name, weight in all_weights(back).items():
-        expected = all_weights(converted)[name].variable.numpy()
-        np.testing.assert_array_equal(weight.variable.numpy(), expected)
+        np.testing.assert_array_equal(weight.variable.numpy(), expected[name].variable.numpy())
     return converted

@@ -69,6 +69,18 @@ def test_flow_from_a_constant_is_no_path(of, share, k):
 
 
 @each_keras
+def test_a_weight_of_zero_is_part_of_a_path(k):
+    model = mlp(k)
+    model.layers[1].kernel.assign(np.zeros((16, 12)))  # as a branch often begins
+    network = Network(model)
+    masks = some_masks(network, 0.9)
+    expected, found = network.on_path(masks), SynapticFlow(network).on_path(masks)
+    for name, mask in expected.items():
+        assert mask.any()
+        np.testing.assert_array_equal(found[name], mask, name)
+
+
+@each_keras
 @pytest.mark.parametrize("of", MODELS)
 @pytest.mark.parametrize("structure", [Blocks(1, 4), Blocks(2, 1), Channels()], ids=str)
 def test_selects_as_among_all_scores(of, structure, k):

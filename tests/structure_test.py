@@ -335,6 +335,7 @@ def test_no_class_goes_with_its_channel(k):
 
 
 @each_keras
+@pytest.mark.filterwarnings("ignore:Whole channels")  # as magnitude comes close to collapse
 @pytest.mark.parametrize("scorer", ["synflow", "magnitude"])
 def test_a_channel_goes_with_what_reads_it(k, scorer):
     """So that `shrink` before training leaves nothing behind, also before a normalization."""
@@ -390,6 +391,28 @@ def test_widths_are_multiples_or_below(k, scorer):
         read = [int(mask.any(1).sum()) for name, mask in masks.items() if name != "d0/kernel"]
         assert read == own
     assert {width for width in widths if width > 8} and min(widths) < 8
+
+
+@given(
+    st.integers(2, 9), st.integers(1, 40), st.integers(1, 30), st.floats(0.01, 1), st.floats(0, 1)
+)
+def test_widths_are_multiples_where_all_channels_tie(multiple, width, rows, density, score):
+    own = {"d/kernel": structures.parse(f"channel:{multiple}")}
+    scores = {"d/kernel": np.full((rows, width), score)}
+    masks = {"d/kernel": np.ones((rows, width), bool)}
+    left = int(select(scores, masks, density, structures=own)["d/kernel"].any(0).sum())
+    assert left < multiple or left % multiple == 0 or left == width
+
+
+def test_more_than_asked_for_stays_with_a_warning():
+    """Magnitude takes the last channels of one layer first."""
+    model = mlp(keras, units=(32, 32, 8))
+    model.get_layer("d1").kernel.assign(1e-3 * model.get_layer("d1").kernel)
+    with pytest.warns(UserWarning, match=r"52 weights were to stay and \d+ do, for without the"):
+        masks = tf_synflow.compute_masks(
+            model, 34.5, scorer="magnitude", structure="channel", verbose=False
+        )
+    assert masks.kept > 60
 
 
 def test_channels_of_dense_units():

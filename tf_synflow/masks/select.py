@@ -140,6 +140,7 @@ class _Groups:
         starts = np.append(ranks[:multiple], ranks[multiple::multiple])
         sizes = np.add.reduceat(self.sizes[order], starts)
         sums = np.add.reduceat((self.scores * self.sizes)[order], starts)
+        means = np.minimum.accumulate(sums / sizes)  # a rounded mean may be above what it is of
         lengths = np.diff(starts, append=order.size)
 
         def spread(kept: np.ndarray) -> np.ndarray:
@@ -147,7 +148,7 @@ class _Groups:
             single[order] = np.repeat(kept, lengths)
             return self.spread(single)
 
-        return _Groups(sums / sizes, sizes, spread)
+        return _Groups(means, sizes, spread)
 
 
 def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:

@@ -18,7 +18,10 @@ from tf_synflow import errors, quantities
 from tf_synflow.flow.weights import Weight
 
 _KERNELS = ("kernel", "pointwise_kernel")
-EXPECTED = ("1x4", "1x16", "2x1", "4x1", "channel", "channel:16", "2:4", "outputs x inputs", "m:n")
+EXPECTED = (
+    *("1x4", "1x16", "2x1", "4x1", "channel", "channel:16", "2:4"),
+    *("outputs x inputs", "channel:n", "m:n"),
+)
 
 
 class Structure(abc.ABC):
@@ -180,10 +183,10 @@ def parse(text: "str | Structure") -> Structure:
     """
     if isinstance(text, Structure):
         return text
-    channels = re.fullmatch(r"channel(:0*([1-9]\d*))?", text) if isinstance(text, str) else None
+    channels = re.fullmatch(r"channel(:0*([1-9][0-9]*))?", text) if isinstance(text, str) else None
     if channels:
         return Channels(multiple=int(channels[2] or 1))
-    sizes = re.fullmatch(r"(\d+)([x:])(\d+)", text) if isinstance(text, str) else None
+    sizes = re.fullmatch(r"([0-9]+)([x:])([0-9]+)", text) if isinstance(text, str) else None
     first, second = (int(sizes[1]), int(sizes[3])) if sizes else (0, 0)
     if first and second and sizes[2] == "x":
         return Blocks(first, second)

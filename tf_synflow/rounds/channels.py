@@ -1,8 +1,13 @@
 """Whole channels, with what reads them: how many to choose, for as many to be left as asked for."""
 
+import warnings
+
 import numpy as np
 
 from tf_synflow.rounds.scored import Scored
+
+# Above so many times the weights asked for, it is said that more are left.
+_FAR = 1.1
 
 
 def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
@@ -18,7 +23,8 @@ def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
         as few as will do, to a channel with what reads it.
 
     Returns:
-      What is left after, and how many weights were chosen and went.
+      What is left after, and how many weights were chosen and went. Where no path would be left
+      without the next channel, that is warned of.
     """
     size = scored.rules.network.size
 
@@ -27,7 +33,7 @@ def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
         after = scored.of(chosen, on_paths=True)
         return after, _count(after.masks), _count(chosen)
 
-    too_few, wanted = keep - 1, keep + (more or 0)
+    too_few, wanted, collapses = keep - 1, keep + (more or 0), False
     after, left, count = attempt(wanted)
     while left < keep and count > too_few:
         too_few, wanted = count, count + keep - left
@@ -38,7 +44,14 @@ def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
         if fewer_left >= keep:
             wanted, after, left, count = middle, fewer, fewer_left, fewer_count
         else:
-            too_few = fewer_count
+            too_few, collapses = fewer_count, fewer_left == 0
+    if collapses and left > _FAR * keep:
+        warnings.warn(
+            f"Whole channels: {keep:,} weights were to stay and {left:,} do, for without the next "
+            "channel no path would be left. Take more rounds, a lower compression, or "
+            "scorer='synflow', which keeps a path open longest.",
+            stacklevel=2,
+        )
     return after, count - left
 
 

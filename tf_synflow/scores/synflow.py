@@ -123,9 +123,12 @@ class SynapticFlow:
 
     def on_path(self, masks: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         """What is left of masks where a flow from an input to an output passes; by name."""
-        if any(map(is_additive, self._survivors)):
-            return self._network.on_path(masks)
         self.restart(masks)
+        has_zeros = any(
+            one.count > np.count_nonzero(one.values) for one in self._survivors.values()
+        )
+        if has_zeros or any(map(is_additive, self._survivors)):
+            return self._network.on_path(masks)  # for which a weight of zero is one that may grow
         return {
             one.name: one.survivors.spread(one.survivors.mask & one.reached())
             for one in self.factors(constants=False)[0]
