@@ -106,7 +106,11 @@ def main(argv: list[str]) -> None:
         dtype=_DTYPE.value,
     )  # fmt: skip
     networks = {"dense": lambda: dense}
-    for name, structure in (("pruned", None), ("pruned in whole channels", "channel")):
+    for name, structure in (
+        ("pruned", None),
+        ("pruned in whole channels", "channel"),
+        ("pruned in 16 channels", "channel:16"),
+    ):
         networks[name] = functools.partial(pruned, dense, structure)
     rows, paths = [], []
     for what in _NETWORKS.value:
