@@ -19,9 +19,11 @@ from sharded_scores import distributed, gathered, local
 import tf_synflow
 from tf_synflow import errors
 from tf_synflow.densities import densities
+from tf_synflow.flow.network import Network
 from tf_synflow.masks import sharding
 from tf_synflow.masks.select import select
 from tf_synflow.masks.sharding import Selection, Sharding
+from tf_synflow.scores.synflow import SynFlow
 
 
 def devices(count):
@@ -139,9 +141,10 @@ def prune(model, strategy, compression, rounds):
     masks = distributed(strategy, shardings, expected)
     score = tf.function(lambda *args: strategy.run(synflow_of_replica, args=args))
     selection = Selection(strategy, shardings)
+    whole_score = SynFlow().bind(Network(model))
     different, ties = [], []
     for round_, density in enumerate(densities(compression, rounds)):
-        scores = tf_synflow.score(model, masks=expected)
+        scores = whole_score(expected)
         expected = select(scores, expected, density)
         masks = selection(score(thetas, masks), masks, density)
         found = gathered(strategy, shardings, masks)
