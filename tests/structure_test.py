@@ -15,6 +15,7 @@ from tf_synflow.masks import structure as structures
 from tf_synflow.masks.select import select
 from tf_synflow.masks.structure import Blocks, Channels, MOfN
 from tf_synflow.targets import TARGETS
+from tf_synflow.train import models
 
 each_keras = pytest.mark.parametrize("k", KERASES)
 
@@ -391,6 +392,17 @@ def test_widths_are_multiples_or_below(k, scorer):
         read = [int(mask.any(1).sum()) for name, mask in masks.items() if name != "d0/kernel"]
         assert read == own
     assert {width for width in widths if width > 8} and min(widths) < 8
+
+
+def test_every_round_comes_near_what_it_asks_for():
+    """Else the last would have to remove what all have left, and close a layer for it."""
+    model = models.build(
+        "vgg11_bn", input_shape=(32, 32, 3), num_classes=10, keras=keras, seed=0, width=1 / 8
+    )
+    masks = tf_synflow.compute_masks(model, 100, structure="channel:2", verbose=False)
+    assert masks.kept < 1.25 * quantities.kept_count(masks.size, 1 / 100)
+    widths = [int(mask.any((0, 1, 2)).sum()) for mask in masks.values() if mask.ndim == 4]
+    assert min(widths) >= 2, widths
 
 
 @given(

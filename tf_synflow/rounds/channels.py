@@ -6,6 +6,9 @@ import numpy as np
 
 from tf_synflow.rounds.scored import Scored
 
+# A round before the last may leave one part in so many more than is asked for.
+_ROUGHLY = 16
+
 # Above so many times the weights asked for, it is said that more are left.
 _FAR = 1.1
 
@@ -19,8 +22,8 @@ def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
     Args:
       scored: what is left before.
       keep: how many weights are left at least.
-      more: weights to choose beyond that, to begin with, as many as went the last time; None for
-        as few as will do, to a channel with what reads it.
+      more: weights to choose beyond that, to begin with, as many as went the last time; about as
+        few as will do are left. None for as few as will do, to a channel with what reads it.
 
     Returns:
       What is left after, and how many weights were chosen and went. Where no path would be left
@@ -38,14 +41,15 @@ def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
     while left < keep and count > too_few:
         too_few, wanted = count, count + keep - left
         after, left, count = attempt(wanted)
-    while more is None and left >= keep and wanted - too_few > 1:
+    slack = 0 if more is None else keep // _ROUGHLY
+    while left > keep + slack and wanted - too_few > max(slack, 1):
         middle = (too_few + wanted) // 2
         fewer, fewer_left, fewer_count = attempt(middle)
         if fewer_left >= keep:
             wanted, after, left, count = middle, fewer, fewer_left, fewer_count
         else:
             too_few, collapses = fewer_count, fewer_left == 0
-    if collapses and left > _FAR * keep:
+    if more is None and collapses and left > _FAR * keep:
         warnings.warn(
             f"Whole channels: {keep:,} weights were to stay and {left:,} do, for without the next "
             "channel no path would be left. Take more rounds, a lower compression, or "
