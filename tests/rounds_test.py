@@ -89,7 +89,7 @@ def test_masks_are_those_of_all_scores_selected_round_by_round(prunable, dtype, 
     ids=lambda arguments: "-".join(arguments.values()),
 )
 def test_what_is_not_cut_tile_by_tile(arguments, k):
-    """Channels are more than what is selected: tests/structure_test.py."""
+    """Channels are more than what is selected: tests/channels_test.py."""
     model, scorer = zoo(k), BoundOnce()
     schedule = tf_synflow.SynFlowPruningSchedule(4, 5)
     found = tf_synflow.compute_masks(model, schedule=schedule, scorer=scorer, **arguments)
