@@ -138,7 +138,7 @@ class _Kernel:
         survivors = factors.survivors
         self.name, self.shape, self.size = factors.name, survivors.shape, survivors.size
         self.rows, self.columns = survivors.rows, survivors.columns
-        self.mask = survivors.mask & factors.reached() if on_paths else survivors.mask
+        self.mask = factors.reached() if on_paths else survivors.mask
         self.scores = factors.live()
 
     def whole(self, live: np.ndarray) -> np.ndarray:

@@ -158,7 +158,7 @@ class Factors(TiledScores):
         return live
 
     def reached(self) -> np.ndarray:
-        """Between which live inputs and outputs there is a flow, whatever the weight; bool."""
+        """Which of the weights that are left a flow comes to and leads on from; bool."""
         reached = np.zeros(self.survivors.values.shape, bool)
         if self._signals is not None:
             positions = self._inputs != 0, self._signals != 0
@@ -166,7 +166,7 @@ class Factors(TiledScores):
             reached |= inputs.T @ signals > 0
         if self._gradient is not None:
             reached |= self._gradient != 0
-        return reached
+        return reached & self.survivors.mask
 
     @property
     def _dtype(self) -> np.dtype:

@@ -129,10 +129,8 @@ class SynapticFlow:
         )
         if has_zeros or any(map(is_additive, self._survivors)):
             return self._network.on_path(masks)  # for which a weight of zero is one that may grow
-        return {
-            one.name: one.survivors.spread(one.survivors.mask & one.reached())
-            for one in self.factors(constants=False)[0]
-        }
+        tensors, _ = self.factors(constants=False)
+        return {one.name: one.survivors.spread(one.reached()) for one in tensors}
 
     def _trace(self) -> None:
         network, dtype = self._network, tf.as_dtype(self._dtype)
