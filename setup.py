@@ -37,7 +37,7 @@ setuptools.setup(
         "ai-edge-litert>=2.1",
         # To write sparse tensors into a TFLite file; TensorFlow brings it too.
         "flatbuffers>=24.3",
-        # TensorFlow Datasets asks for any; old pips search for hours where a newer one is offered.
+        # TensorFlow Datasets asks for any; old pips search for minutes where newer ones are.
         "etils<1.14; python_version < '3.11'",
         # TensorFlow Datasets 4.9.10 imports it for a download, and asks for it on old Pythons only.
         "importlib-resources>=6.0",
