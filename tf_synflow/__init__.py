@@ -23,6 +23,7 @@ _PUBLIC = {
     "strip_pruning": "tf_synflow.inject",
     "masks_of": "tf_synflow.inject",
     "load_model": "tf_synflow.inject",
+    "quantize_aware": "tf_synflow.inject.quantize",
     "Masks": "tf_synflow.masks.masks",
     "summary": "tf_synflow.report",
     "shrink": "tf_synflow.shrinking",

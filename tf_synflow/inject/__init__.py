@@ -151,7 +151,8 @@ def load_model(path: Any, **kwargs: Any) -> Any:
         raise errors.ModelError(
             f"{str(path)!r} could not be read as a model ({type(error).__name__}: "
             f"{errors.first_line(error)}); expected a .keras or .h5 file or a SavedModel folder, "
-            "with all custom layers registered. It may be truncated, or something else."
+            "with all custom layers registered. It may be truncated, something else, or a "
+            "quantization-aware model in .keras, which tf_keras cannot read: save that as .h5."
         ) from error
 
 
@@ -161,13 +162,15 @@ def _loaded(path: str | os.PathLike, arguments: dict[str, Any]) -> Any:
 
         del keras
         return compat.keras().saving.load_model(path, **arguments)
-    from tf_synflow.inject import activations, tfmot  # registers the wrapper, and what it may hold
+    # Registers the wrapper, what it may hold, and what quantizes.
+    from tf_synflow.inject import activations, quantize, tfmot
 
     del activations
     # In HDF5 a Sequential within a model holds its layers under their bare names.
     given = arguments.pop("custom_objects", None) or {}
     custom = {"PruneLowMagnitude": tfmot.PruneLowMagnitude, **given}
-    return compat.tf_keras().models.load_model(path, custom_objects=custom, **arguments)
+    with quantize.scope():
+        return compat.tf_keras().models.load_model(path, custom_objects=custom, **arguments)
 
 
 def _of(model: Any) -> types.ModuleType:
