@@ -9,7 +9,7 @@ import tf_keras
 
 import tf_synflow
 
-STEPS = 20
+STEPS = 10
 
 
 def _batch(model, count=16):
