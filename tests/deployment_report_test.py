@@ -124,6 +124,21 @@ def test_a_page_with_measurements(measured, tmp_path):
     assert "peak memory" in words
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("mlp_dense", "Nothing is left to skip"),
+        ("mlp_blocks", "skip their zeros there"),
+        ("shaped", "No op skips its zeros there"),
+    ],
+)
+def test_what_a_page_begins_with(tmp_path, name, words):
+    path = tmp_path / "model.tflite"
+    path.write_bytes(deployment_files.content(name))
+    report = tf_synflow.deployment_report(path, target="cpu-x86", measure=False)
+    assert words in " ".join(read_page(report, tmp_path / "report.html").words)
+
+
 def test_files_of_one_name_are_told_apart(tmp_path):
     paths = [tmp_path / name / "model.tflite" for name in ("dense", "sparse")]
     for path, name in zip(paths, ("mlp_dense", "mlp_csr"), strict=True):

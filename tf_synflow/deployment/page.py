@@ -12,6 +12,8 @@ from tf_synflow.targets import TARGETS
 
 _MANY = 6
 """Layers that are listed at once; of more, on demand."""
+_FEW = 0.05
+"""Share of zeros under which a file is dense: rounding makes zeros of the smallest weights."""
 
 
 def page(report: Any) -> str:
@@ -45,6 +47,8 @@ def _head(report: Any) -> str:
         lead += f"{counts['refused']} of {total} ops with weights do not run there, or run wrongly."
     elif counts["sparse"]:
         lead += f"{counts['sparse']} of {total} ops with weights skip their zeros there."
+    elif report.zeros < _FEW * report.elements:
+        lead += "Nothing is left to skip: a smaller file of this kind has smaller layers."
     else:
         lead += "No op skips its zeros there: they may make the file smaller, not faster."
     return (
