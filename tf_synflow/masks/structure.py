@@ -182,6 +182,8 @@ def parse(text: "str | Structure") -> Structure:
       UnknownNameError: not the name of one.
     """
     if isinstance(text, Structure):
+        if isinstance(text, (Blocks, Channels, MOfN)):
+            parse(str(text))  # whose numbers must be those of a name
         return text
     channels = re.fullmatch(r"channel(:0*([1-9][0-9]*))?", text) if isinstance(text, str) else None
     if channels:
