@@ -70,7 +70,7 @@ def _shrunk(model: Any, notes: list[str]) -> Any:
     from tf_synflow import shrinking
 
     if is_quantization_aware(model):
-        notes.append("not shrunk, for it is quantization-aware: shrink before quantize_apply")
+        notes.append("not shrunk, for it is quantization-aware: shrink before quantize_aware")
         return model
     try:
         small = shrinking.shrink(model, verbose=False)
