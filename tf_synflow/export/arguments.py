@@ -10,9 +10,9 @@ import numpy as np
 from tf_synflow import errors
 from tf_synflow.export import samples
 from tf_synflow.export.convert import QUANTIZATIONS, Quantize
-from tf_synflow.export.prepare import is_quantization_aware
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import TOLERANCES
+from tf_synflow.flow.weights import is_quantization_aware
 from tf_synflow.targets import check_target
 
 # Read in tflite-micro's kernels: dequantize_common.cc, conv_common.cc, fully_connected.cc.

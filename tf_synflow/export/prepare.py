@@ -59,17 +59,11 @@ def _check_model(model: Any) -> None:
         )
 
 
-def is_quantization_aware(model: Any) -> bool:
-    """Whether a model holds layers of TFMOT's quantization-aware training."""
-    kinds = {base.__name__ for _, layer in weights.layers_of(model) for base in type(layer).__mro__}
-    return not kinds.isdisjoint(("QuantizeWrapper", "QuantizeLayer"))
-
-
 def _shrunk(model: Any, notes: list[str]) -> Any:
     """The model without dead units; the same one where there are none, or it cannot be done."""
     from tf_synflow import shrinking
 
-    if is_quantization_aware(model):
+    if weights.is_quantization_aware(model):
         notes.append("not shrunk, for it is quantization-aware: shrink before quantize_aware")
         return model
     try:

@@ -16,7 +16,7 @@ def check_model(model: Any) -> None:
     """Checks that a model has weights and a way to walk it.
 
     Raises:
-      ModelError: not a Keras model, or not built.
+      ModelError: not a Keras model, or not built, or quantization-aware already.
     """
     if not weights.is_model(model):
         raise errors.ModelError(
@@ -27,6 +27,12 @@ def check_model(model: Any) -> None:
         raise errors.ModelError(
             f"model {model.name!r} is not built, so it has no weights yet; expected a built one. "
             "Give it an input, keras.Input(shape), or call model.build((None, *shape))."
+        )
+    if weights.is_quantization_aware(model):
+        raise errors.ModelError(
+            f"model {model.name!r}: received one for quantization-aware training; expected it as "
+            "it was before. Prune, strip and shrink, and call tf_synflow.quantize_aware(model) "
+            "then; export_tflite takes what that gave."
         )
 
 

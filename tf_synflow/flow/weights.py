@@ -65,6 +65,12 @@ def is_model(layer: Any) -> bool:
     )
 
 
+def is_quantization_aware(model: Any) -> bool:
+    """Whether a model holds layers of TFMOT's quantization-aware training."""
+    kinds = {base.__name__ for _, layer in layers_of(model) for base in type(layer).__mro__}
+    return not kinds.isdisjoint(("QuantizeWrapper", "QuantizeLayer"))
+
+
 def unwrap(layer: Any) -> Any:
     """The layer inside a TFMOT pruning wrapper, or the layer itself."""
     if any(base.__name__ == "PruneLowMagnitude" for base in type(layer).__mro__):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph
+from tf_synflow.flow.weights import layers_of
 from tf_synflow.inject import replicas, tfmot
 
 _keras = compat.tf_keras()
@@ -36,8 +37,9 @@ def quantize_aware(model: Any) -> Any:
       `export_tflite(aware, path, quantize="int8")`, without `representative_data`.
 
     Raises:
-      ModelError: a model of Keras 3 or a subclassed one, or one with a model in it.
-      UnsupportedLayerError: a layer that TFMOT has no quantization for.
+      ModelError: a model of Keras 3, a subclassed one, one that computes in another precision than
+        float32, or one that is quantization-aware already.
+      UnsupportedLayerError: a layer that TFMOT has no quantization for, or a model in the model.
 
     Example:
       >>> small = tf_synflow.shrink(tf_synflow.strip_pruning(pruned))
@@ -52,6 +54,13 @@ def quantize_aware(model: Any) -> Any:
         raise errors.ModelError(
             f"model {model.name!r}: received a {kind} model; expected a Sequential or Functional "
             f"one of tf_keras, which alone TFMOT quantizes while it trains. {_INSTEAD}"
+        )
+    dtypes = {layer.compute_dtype for _, layer in layers_of(model) if layer.weights}
+    if other := dtypes - {"float32"}:
+        raise errors.ModelError(
+            f"model {model.name!r}: received layers that compute in {', '.join(sorted(other))}; "
+            "expected float32, in which alone TFMOT's quantizers compute. Build the model without "
+            "a mixed-precision policy and give it these weights, model.set_weights(...)."
         )
     with replicas.scope_of(model):
         plain = tfmot.strip(model)
@@ -131,7 +140,11 @@ class _Masked(_quantization.quantizers.Quantizer):
         return {**self._quantizer.build(tensor_shape, name, layer), "mask": mask}
 
     def __call__(self, inputs: Any, training: bool, weights: dict[str, Any], **kwargs: Any) -> Any:
-        return self._quantizer(inputs * weights["mask"], training, weights, **kwargs)
+        kept, zero = weights["mask"] != 0, tf.zeros([], inputs.dtype)
+        quantized = self._quantizer(tf.where(kept, inputs, zero), training, weights, **kwargs)
+        # XLA makes NaN of a channel without a weight, of which the range is empty. A file does not,
+        # and its converter looks for the quantized weight itself.
+        return tf.where(kept, quantized, zero) if training else quantized
 
     def get_config(self) -> dict[str, Any]:
         return self._quantizer.get_config()
