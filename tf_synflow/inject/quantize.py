@@ -13,7 +13,7 @@ from tf_synflow.inject import replicas, tfmot
 _keras = compat.tf_keras()
 _quantization = compat.tfmot().quantization.keras
 _INSTEAD = (
-    "Quantize this one after training: export_tflite(model, path, quantize='int8', "
+    "Or quantize this one after training: export_tflite(model, path, quantize='int8', "
     "representative_data=...)."
 )
 
@@ -53,7 +53,8 @@ def quantize_aware(model: Any) -> Any:
         kind = "subclassed" if compat.is_tf_keras(model) else "Keras 3"
         raise errors.ModelError(
             f"model {model.name!r}: received a {kind} model; expected a Sequential or Functional "
-            f"one of tf_keras, which alone TFMOT quantizes while it trains. {_INSTEAD}"
+            "one of tf_keras, which alone TFMOT quantizes while it trains. Prune with "
+            f"wrapper='tfmot' to get one of a Keras 3 model. {_INSTEAD}"
         )
     dtypes = {layer.compute_dtype for _, layer in layers_of(model) if layer.weights}
     if other := dtypes - {"float32"}:
