@@ -82,12 +82,6 @@ def scope() -> contextlib.AbstractContextManager:
     return _quantization.quantize_scope()
 
 
-def _kind_of(model: Any) -> str:
-    if not compat.is_tf_keras(model):
-        return "Keras 3 model"
-    return f"subclassed {type(model).__name__}"
-
-
 @_keras.utils.register_keras_serializable(package="tf_synflow")
 class KeepZeros(_quantization.QuantizeConfig):
     """What another configuration quantizes, with zeros of weights that stay zero.
