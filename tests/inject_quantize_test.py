@@ -125,6 +125,21 @@ def test_a_channel_without_a_weight_under_xla():
     assert all(np.isfinite(value).all() for value in aware.get_weights())
 
 
+def test_a_kernel_of_zeros_is_warned_of():
+    model = conv()
+    model.get_layer("head").kernel.assign(np.zeros(model.get_layer("head").kernel.shape))
+    with pytest.warns(UserWarning, match="head/kernel is zero throughout, and will stay so"):
+        tf_synflow.quantize_aware(model)
+
+
+def test_without_int8_the_file_still_computes_in_steps(tmp_path):
+    """Which its agreement allows for: one rounding may go the other way."""
+    aware = tf_synflow.quantize_aware(conv())
+    inputs = fit(aware, epochs=1)
+    report = tf_synflow.export_tflite(aware, tmp_path / "model.tflite", samples=inputs)
+    assert report.agreement.tolerance == 0.2
+
+
 @pytest.mark.parametrize(
     "door",
     [

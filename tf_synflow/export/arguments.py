@@ -78,10 +78,10 @@ def checked_path(path: str | os.PathLike) -> pathlib.Path:
     return path
 
 
-def checked_tolerance(tolerance: float | None, quantize: Quantize) -> float:
+def checked_tolerance(tolerance: float | None, quantize: Quantize, model: Any) -> float:
     """The largest accepted difference: the one given, or that of the number format."""
-    if tolerance is None:
-        return TOLERANCES[quantize]
+    if tolerance is None:  # a quantization-aware model computes in steps, whatever its file does
+        return TOLERANCES["int8" if is_quantization_aware(model) else quantize]
     if not isinstance(tolerance, numbers.Real) or not 0 <= tolerance < np.inf:
         raise errors.QuantityError(f"tolerance is {tolerance!r}; expected a number of at least 0.")
     return float(tolerance)

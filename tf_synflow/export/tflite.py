@@ -91,7 +91,7 @@ def export_tflite(
     arguments.check_names(sparse, quantize, target, shrink)
     quantities.check_seed(seed)
     path = arguments.checked_path(path)
-    tolerance = arguments.checked_tolerance(tolerance, quantize)
+    tolerance = arguments.checked_tolerance(tolerance, quantize, model)
     with progress.bar(
         total=3, desc="exporting", unit="step", verbose=verbose, leave=False
     ) as steps:

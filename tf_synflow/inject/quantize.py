@@ -1,13 +1,15 @@
 """Zeros that stay through TFMOT's quantization-aware training (tf_keras)."""
 
 import contextlib
+import warnings
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph
-from tf_synflow.flow.weights import layers_of
+from tf_synflow.flow.weights import all_weights, layers_of
 from tf_synflow.inject import replicas, tfmot
 
 _keras = compat.tf_keras()
@@ -65,6 +67,7 @@ def quantize_aware(model: Any) -> Any:
         )
     with replicas.scope_of(model):
         plain = tfmot.strip(model)
+        _warn_of_zeros(plain)
         try:
             annotated = _quantization.quantize_annotate_model(plain)
             return _quantization.quantize_apply(annotated, _Scheme())
@@ -75,6 +78,21 @@ def quantize_aware(model: Any) -> Any:
                 "Dense, Conv2D, DepthwiseConv2D, also with BatchNormalization behind them, ReLU, "
                 f"Add, Concatenate, poolings. {_INSTEAD}"
             ) from error
+
+
+def _warn_of_zeros(model: Any) -> None:
+    empty = [
+        name
+        for name, weight in all_weights(model).items()
+        if weight.variable.shape.rank > 1 and not np.any(weight.value())
+    ]
+    if empty:
+        warnings.warn(
+            f"model {model.name!r}: {', '.join(empty)} {'is' if len(empty) == 1 else 'are'} zero "
+            "throughout, and will stay so. If that is not by pruning but by an initializer, train "
+            "the model first.",
+            stacklevel=3,
+        )
 
 
 def scope() -> contextlib.AbstractContextManager:
