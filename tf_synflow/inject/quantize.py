@@ -23,11 +23,12 @@ _INSTEAD = (
 def quantize_aware(model: Any) -> Any:
     """A copy of a pruned model for quantization-aware training in 8 bits, its zeros kept.
 
-    The graph is that of TFMOT's default scheme, so that the int8 file computes what was trained.
-    Each weight goes through its quantizer multiplied by where it is not zero now, and draws no
-    gradient elsewhere. TFMOT's own prune-preserving scheme does so for Dense and Conv2D but where
-    their output goes to a `ReLU` layer or a `Concatenate`, of which it does not quantize the
-    weights either (0.8.1), nor after the model was saved and loaded.
+    The graph is that of TFMOT's default scheme. Its ranges begin at -6 to 6 and follow the data:
+    train some hundred steps before you evaluate or export. Freeze nothing: TFMOT's wrappers train
+    kernels of frozen layers. Each weight goes through its quantizer multiplied by where it is not
+    zero now, and draws no gradient elsewhere. TFMOT's own prune-preserving scheme does so for Dense
+    and Conv2D but where their output goes to a `ReLU` layer or a `Concatenate`, of which it does
+    not quantize the weights either (0.8.1), nor after the model was saved and loaded.
 
     Args:
       model: a Sequential or Functional tf_keras model without models in it: pruned (it is stripped
@@ -52,18 +53,20 @@ def quantize_aware(model: Any) -> Any:
     """
     graph.check_model(model)
     if not compat.is_tf_keras(model) or not graph.is_graph(model):
-        kind = "subclassed" if compat.is_tf_keras(model) else "Keras 3"
+        kind, how = "subclassed", ""
+        if not compat.is_tf_keras(model):
+            kind, how = "Keras 3", "Prune with wrapper='tfmot' to get one of it. "
         raise errors.ModelError(
             f"model {model.name!r}: received a {kind} model; expected a Sequential or Functional "
-            "one of tf_keras, which alone TFMOT quantizes while it trains. Prune with "
-            f"wrapper='tfmot' to get one of a Keras 3 model. {_INSTEAD}"
+            f"one of tf_keras, which alone TFMOT quantizes while it trains. {how}{_INSTEAD}"
         )
     dtypes = {layer.compute_dtype for _, layer in layers_of(model) if layer.weights}
+    dtypes.add(_keras.mixed_precision.global_policy().compute_dtype)  # of the layers to be made
     if other := dtypes - {"float32"}:
         raise errors.ModelError(
-            f"model {model.name!r}: received layers that compute in {', '.join(sorted(other))}; "
-            "expected float32, in which alone TFMOT's quantizers compute. Build the model without "
-            "a mixed-precision policy and give it these weights, model.set_weights(...)."
+            f"model {model.name!r}: received {', '.join(sorted(other))} to compute in, by a layer "
+            "or the global policy; expected float32, in which alone TFMOT's quantizers compute. "
+            "Set that policy, build the model again and give it these weights, set_weights(...)."
         )
     with replicas.scope_of(model):
         plain = tfmot.strip(model)
