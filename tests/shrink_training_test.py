@@ -9,7 +9,7 @@ import tf_keras
 
 import tf_synflow
 
-STEPS = 10
+STEPS = 20
 
 
 def _batch(model, count=16):
