@@ -23,6 +23,14 @@ def test_sparse_true_refuses_a_model_with_nothing_to_encode(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_sparse_true_points_to_the_file_that_falls_back(tmp_path):
+    with pytest.raises(errors.ExportError, match="Or take sparse='auto', which falls back"):
+        export_tflite(
+            mlp(keras), tmp_path / "model.tflite", quantize="float16", sparse=True, tolerance=1e-9
+        )
+    assert not os.listdir(tmp_path)
+
+
 def test_an_op_that_tflite_does_not_have_is_named(tmp_path):
     class Erfinv(keras.layers.Layer):
         def call(self, x):

@@ -1,8 +1,11 @@
 """Zeros through quantization-aware training: at every step, in what is saved, in the int8 file."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 import tf_keras
 from small_models import policy
 
@@ -130,6 +133,38 @@ def test_a_kernel_of_zeros_is_warned_of():
     model.get_layer("head").kernel.assign(np.zeros(model.get_layer("head").kernel.shape))
     with pytest.warns(UserWarning, match="head/kernel is zero throughout, and will stay so"):
         tf_synflow.quantize_aware(model)
+
+
+def test_vectors_that_are_pruned_are_warned_of():
+    masks = tf_synflow.Masks({"conv2/bias": np.arange(32) > 7})
+    pruned = tf_synflow.apply_masks(conv(), masks)
+    with pytest.warns(UserWarning, match="conv2/bias is pruned.*will train"):
+        tf_synflow.quantize_aware(pruned)
+
+
+def test_what_is_zero_and_not_pruned_trains():
+    """As a head does that begins at zero: the masks say what is pruned, where there are masks."""
+    pruned = tf_synflow.prune_at_init(conv(), 8, verbose=False)
+    kernel = pruned.get_layer("prune_low_magnitude_head").layer.kernel
+    kernel.assign(tf.zeros_like(kernel))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        aware = tf_synflow.quantize_aware(pruned)
+    removed = tf_synflow.masks_of(pruned)
+    fit(aware)
+    for layer in ("conv1", "conv2", "head"):
+        kernel = next(v for v in aware.weights if v.name == f"{layer}/kernel:0").numpy()
+        mask = removed[f"{layer}/kernel"]
+        assert not kernel[mask == 0].any()
+        assert (kernel != 0).sum() > 0.5 * mask.sum()  # behind a ReLU that is off nothing trains
+
+
+def test_a_refusal_says_what_ranges_do(tmp_path):
+    aware = tf_synflow.quantize_aware(conv())
+    inputs, path = fit(aware, epochs=1), tmp_path / "model.tflite"
+    with pytest.raises(errors.ExportError, match="train for some hundred steps first"):
+        tf_synflow.export_tflite(aware, path, quantize="int8", samples=inputs, tolerance=1e-6)
+    assert not any(tmp_path.iterdir())
 
 
 def test_without_int8_the_file_still_computes_in_steps(tmp_path):

@@ -16,6 +16,7 @@ from tf_synflow.export.probes import probes
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
 from tf_synflow.export.weights import Weight
+from tf_synflow.flow.weights import is_quantization_aware
 from tf_synflow.targets import Target
 
 _COMPARED = 64
@@ -92,13 +93,27 @@ class Formats:
         )
 
         def verified(content: bytes) -> Agreement:
-            if content is not dense:
-                check_same(content, dense, batches, SAME_FORMAT_TOLERANCES[self.quantize])
-            return verify(content, self.signature, batches, self.tolerance)
+            try:
+                if content is not dense:
+                    check_same(content, dense, batches, SAME_FORMAT_TOLERANCES[self.quantize])
+                return verify(content, self.signature, batches, self.tolerance)
+            except errors.ExportError as error:
+                raise errors.ExportError(f"{error}{self._advice()}") from error
 
         content, agreement = _choose(dense, encoded, self.sparse, verified, reasons, notes)
         steps.update()
         return File(dense, encoded, content, batch_size, agreement, reasons, notes)
+
+    def _advice(self) -> str:
+        """What else may mend a file that is wrong, by how it was asked for."""
+        if is_quantization_aware(self.signature.model):
+            return (
+                " Ranges of quantization-aware training begin wide, and outputs within a step or "
+                "two of them are coarse: train for some hundred steps first."
+            )
+        if self.sparse is True:
+            return " Or take sparse='auto', which falls back to the dense file."
+        return ""
 
 
 def _chooser(

@@ -202,8 +202,8 @@ def _worst(outputs: list["_Output"], tolerance: float, other: str = "the Keras m
             f"The TFLite file differs from {other} in output {worst.name!r} by "
             f"{worst.relative:.3g} of its largest value {worst.scale:.3g} (on a {worst.where}"
             f"{elsewhere}); expected at most {tolerance:.3g}. No file was written. "
-            f"{vanished if worst.scale < _VANISHED else ''}Try sparse=False, another "
-            "quantize, or a larger tolerance if that difference is acceptable."
+            f"{vanished if worst.scale < _VANISHED else ''}Try another quantize, or a larger "
+            "tolerance if that difference is acceptable."
         )
     return worst
 
@@ -223,7 +223,7 @@ class _Output:
                 f"The TFLite file gives shape {received.shape} with "
                 f"{np.count_nonzero(~np.isfinite(received))} NaN or infinite values in output "
                 f"{self.name!r} on a {where}; expected {expected.shape}, all finite. "
-                "No file was written. Try sparse=False."
+                "No file was written. Try another quantize."
             )
         expected = expected.astype(np.float64)
         received = received.astype(np.float64)

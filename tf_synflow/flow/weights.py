@@ -114,7 +114,7 @@ def all_weights(model: Any) -> dict[str, Weight]:
             if id(variable) in seen or "float" not in str(variable.dtype):
                 continue
             seen.add(id(variable))
-            own = _own_name(layer, variable)
+            own = own_name(layer, variable)
             stem = f"{path}/{own}" if path else own
             name, duplicates = stem, 0
             while name in weights:  # what it is called in its layer says what it is
@@ -133,7 +133,7 @@ _KERAS_3_NAMES = {
 }
 
 
-def _own_name(layer: Any, variable: Any) -> str:
+def own_name(layer: Any, variable: Any) -> str:
     own = variable.name.split("/")[-1].split(":")[0]
     if re.fullmatch(r"variable_\d+", own):  # a name that Keras 3 made up, numbered as it goes
         own = "variable"

@@ -2,6 +2,7 @@
 
 import contextlib
 import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import tensorflow as tf
 
 from tf_synflow import compat, errors
 from tf_synflow.flow import graph
-from tf_synflow.flow.weights import all_weights, layers_of
+from tf_synflow.flow.weights import all_weights, layers_of, own_name
 from tf_synflow.inject import replicas, tfmot
 
 _keras = compat.tf_keras()
@@ -25,10 +26,13 @@ def quantize_aware(model: Any) -> Any:
 
     The graph is that of TFMOT's default scheme. Its ranges begin at -6 to 6 and follow the data:
     train some hundred steps before you evaluate or export. Freeze nothing: TFMOT's wrappers train
-    kernels of frozen layers. Each weight goes through its quantizer multiplied by where it is not
-    zero now, and draws no gradient elsewhere. TFMOT's own prune-preserving scheme does so for Dense
-    and Conv2D but where their output goes to a `ReLU` layer or a `Concatenate`, of which it does
-    not quantize the weights either (0.8.1), nor after the model was saved and loaded.
+    kernels of frozen layers.
+
+    Each weight goes through its quantizer multiplied by its mask, or where the model has none by
+    where it is not zero now, and draws no gradient elsewhere. TFMOT's own prune-preserving scheme
+    does so for Dense and Conv2D but where their output goes to a `ReLU` layer or a `Concatenate`,
+    of which it does not quantize the weights either (0.8.1), nor after the model was saved and
+    loaded.
 
     Args:
       model: a Sequential or Functional tf_keras model without models in it: pruned (it is stripped
@@ -45,7 +49,7 @@ def quantize_aware(model: Any) -> Any:
       UnsupportedLayerError: a layer that TFMOT has no quantization for, or a model in the model.
 
     Example:
-      >>> small = tf_synflow.shrink(tf_synflow.strip_pruning(pruned))
+      >>> small = tf_synflow.shrink(pruned)
       >>> aware = tf_synflow.quantize_aware(small)
       >>> aware.compile("adam", "mse")
       >>> aware.fit(inputs, outputs)
@@ -70,10 +74,11 @@ def quantize_aware(model: Any) -> Any:
         )
     with replicas.scope_of(model):
         plain = tfmot.strip(model)
-        _warn_of_zeros(plain)
+        masks = tfmot.masks_of(model) if tfmot.masked(model) else {}
+        _warn_of_zeros(plain, masks)
         try:
             annotated = _quantization.quantize_annotate_model(plain)
-            return _quantization.quantize_apply(annotated, _Scheme())
+            aware = _quantization.quantize_apply(annotated, _Scheme())
         except (ValueError, RuntimeError) as error:
             raise errors.UnsupportedLayerError(
                 f"model {model.name!r}: TFMOT does not quantize it while it trains "
@@ -81,14 +86,27 @@ def quantize_aware(model: Any) -> Any:
                 "Dense, Conv2D, DepthwiseConv2D, also with BatchNormalization behind them, ReLU, "
                 f"Add, Concatenate, poolings. {_INSTEAD}"
             ) from error
+        for layer in aware.layers:
+            for weight, _, variables in getattr(layer, "_weight_vars", ()):
+                name = f"{layer.layer.name}/{own_name(layer.layer, weight)}"
+                if name in masks:
+                    variables["mask"].assign(masks[name])
+        return aware
 
 
-def _warn_of_zeros(model: Any) -> None:
+def _warn_of_zeros(model: Any, masks: Mapping[str, np.ndarray]) -> None:
     empty = [
         name
         for name, weight in all_weights(model).items()
-        if weight.variable.shape.rank > 1 and not np.any(weight.value())
+        if name not in masks and weight.variable.shape.rank > 1 and not np.any(weight.value())
     ]
+    vectors = [name for name, mask in masks.items() if mask.ndim < 2 and not mask.all()]
+    if vectors:
+        warnings.warn(
+            f"model {model.name!r}: {', '.join(vectors)} {'is' if len(vectors) == 1 else 'are'} "
+            "pruned, and TFMOT does not quantize vectors: their zeros will train.",
+            stacklevel=3,
+        )
     if empty:
         warnings.warn(
             f"model {model.name!r}: {', '.join(empty)} {'is' if len(empty) == 1 else 'are'} zero "
