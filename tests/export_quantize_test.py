@@ -282,7 +282,7 @@ def test_quantization_aware_training_keeps_the_zeros_into_the_int8_file(tmp_path
     kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
     assert {tensor.dtype for tensor in kernels} == {"int8"}
     assert report.notes == (
-        "not shrunk here, for it is quantization-aware: shrink before quantize_aware",
+        "as large as its quantization-aware layers: shrink comes before quantize_aware",
     )
     # A kept weight below half a step becomes zero as well.
     for trained, stored in zip(zeros, sorted(t.zeros for t in kernels), strict=True):
