@@ -107,6 +107,7 @@ def test_representative_data_in_every_form(data):
         (np.full((2, 8, 8, 3), np.nan), "not finite"),
         (np.where(np.arange(4)[:, None, None, None] == 2, np.inf, images(4)), "first in sample 2"),
         (np.zeros((4, 8, 8, 3)), "hold 0 throughout"),
+        (1e38 * np.sign(images() - 0.5), r"hold 1e\+38; expected magnitudes up"),
         (np.full((2, 8, 8, 3), "a"), "expected finite numbers"),
         ([images(), images()], "have shape"),
         ([images(), [1.0]], "one array"),
@@ -282,7 +283,7 @@ def test_quantization_aware_training_keeps_the_zeros_into_the_int8_file(tmp_path
     kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
     assert {tensor.dtype for tensor in kernels} == {"int8"}
     assert report.notes == (
-        "as large as its quantization-aware layers: shrink comes before quantize_aware",
+        "as large as its quantization-aware layers: shrink before quantize_aware",
     )
     # A kept weight below half a step becomes zero as well.
     for trained, stored in zip(zeros, sorted(t.zeros for t in kernels), strict=True):

@@ -85,6 +85,16 @@ def test_an_output_that_is_the_input_is_refused_with_the_reason(k, beside, tmp_p
     assert not os.listdir(tmp_path)
 
 
+@pytest.mark.parametrize("k", KERASES)
+def test_an_output_that_is_returned_twice(k, tmp_path):
+    inputs = k.Input((4,))
+    outputs = k.layers.Dense(3)(inputs)
+    model = k.Model(inputs, [outputs, k.layers.Dropout(0.5)(outputs)])
+    with pytest.raises(errors.ExportError, match="holds once what a model returns twice"):
+        export_tflite(model, tmp_path / "model.tflite")
+    assert not os.listdir(tmp_path)
+
+
 def test_paths_that_cannot_be_written(tmp_path):
     with pytest.raises(errors.OutputError, match="is a folder"):
         export_tflite(mlp(keras), tmp_path)
@@ -92,6 +102,9 @@ def test_paths_that_cannot_be_written(tmp_path):
         export_tflite(mlp(keras), tmp_path / "missing" / "model.tflite")
     with pytest.raises(errors.OutputError, match="received None; expected the name of a file"):
         export_tflite(mlp(keras), None)
+    for name in ("long" * 100, "nul\0"):
+        with pytest.raises(errors.OutputError, match="can be no file's name"):
+            export_tflite(mlp(keras), tmp_path / name)
     assert not os.listdir(tmp_path)
 
 
@@ -130,6 +143,7 @@ def test_a_full_temporary_folder(tmp_path, monkeypatch):
         ({"quantize": "int4"}, errors.UnknownNameError),
         ({"quantize": True}, errors.UnknownNameError),
         ({"target": "gpu"}, errors.UnknownNameError),
+        ({"target": ["wasm"]}, errors.UnknownNameError),
         ({"shrink": "no"}, errors.UnknownNameError),
         ({"seed": "a"}, errors.QuantityError),
         ({"seed": None}, errors.QuantityError),

@@ -171,6 +171,7 @@ def test_a_network_that_ends_in_another_shape(k, last, quantize, tmp_path):
     if report.batch_size is None:
         return
     assert "batch size fixed at 1, for with a free one: CompiledModel" in report.notes[0]
+    assert "No file was written" not in report.notes[0]
     path.unlink()
     with pytest.raises(errors.ExportError, match=r"CompiledModel(.|\n)*batch_size=1"):
         export_tflite(model, path, batch_size=None, **options)

@@ -9,6 +9,18 @@ from collections.abc import Iterator
 from tf_synflow import errors
 
 
+def check_name(path: str | os.PathLike) -> None:
+    """`OutputError` for a name that no file can have: too long, or with a NUL in it."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        pass  # which is no fault of the name
+    except (OSError, ValueError) as error:
+        raise errors.OutputError(
+            f"{str(path)!r} can be no file's name ({error}); expected one to write to."
+        ) from error
+
+
 @contextlib.contextmanager
 def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     """A path near `path` to write to, which takes its place once the block has ended well.
@@ -32,6 +44,7 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
       ...     temporary.write_text("all of it")
     """
     path = pathlib.Path(path)
+    check_name(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise errors.OutputError(
             f"{str(path)!r} is a device, a pipe or a socket; expected the name of a file, for what "

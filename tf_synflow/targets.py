@@ -17,5 +17,5 @@ TARGETS = {
 
 def check_target(target: str) -> None:
     """`UnknownNameError` unless there is such a target."""
-    if target not in TARGETS:
+    if not isinstance(target, str) or target not in TARGETS:
         raise errors.UnknownNameError("target", target, TARGETS)

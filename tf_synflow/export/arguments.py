@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tf_synflow import errors
+from tf_synflow import errors, files
 from tf_synflow.export import samples
 from tf_synflow.export.convert import QUANTIZATIONS, Quantize
 from tf_synflow.export.signature import Signature
@@ -69,6 +69,7 @@ def checked_path(path: str | os.PathLike) -> pathlib.Path:
             f"path: received {path!r}; expected the name of a file to write, 'model.tflite'."
         )
     path = pathlib.Path(path)
+    files.check_name(path)
     if path.is_dir():
         raise errors.OutputError(f"{path} is a folder; expected a file to write.")
     if not path.parent.is_dir():

@@ -116,6 +116,11 @@ class Formats:
         return ""
 
 
+def fault(error: errors.ExportError) -> str:
+    """What was wrong with a file, without what is said to one who gets none."""
+    return str(error).partition(" No file was written.")[0]
+
+
 def _chooser(
     target: Target, everything: bool, reasons: dict[str, str]
 ) -> Callable[[Weight], Encoding]:
@@ -167,5 +172,5 @@ def _choose(
         try:
             return encoded, verified(encoded)
         except errors.ExportError as error:
-            notes.append(f"stored dense, for the sparse file was wrong ({error})")
+            notes.append(f"stored dense, for the sparse file was wrong ({fault(error)})")
     return dense, verified(dense)

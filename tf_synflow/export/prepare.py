@@ -64,7 +64,7 @@ def _shrunk(model: Any, notes: list[str]) -> Any:
     from tf_synflow import shrinking
 
     if weights.is_quantization_aware(model):
-        notes.append("as large as its quantization-aware layers: shrink comes before quantize_aware")
+        notes.append("as large as its quantization-aware layers: shrink before quantize_aware")
         return model
     try:
         small = shrinking.shrink(model, verbose=False)

@@ -15,6 +15,10 @@ MOST_REPRESENTATIVE = 1024
 """How many samples calibrate at most: the ranges settle after a few hundred."""
 
 
+_MOST_MAGNITUDE = 1e30
+"""Above it a range may not fit into float32, where TFLite's calibrator takes the process down."""
+
+
 def by_name(inputs: tuple[Input, ...], samples: Any, what: str) -> Batch:
     """Samples as arrays by input name, checked.
 
@@ -54,7 +58,7 @@ def representative(inputs: tuple[Input, ...], data: Any) -> Batch:
         them; or a function that returns one of these, as TFLite's converter takes it.
 
     Raises:
-      DataError: as in `by_name`; nothing was given, or one value throughout.
+      DataError: as in `by_name`; nothing was given, one value throughout, or one above 1e30.
     """
     what = "representative_data"
     if data is None:
@@ -109,6 +113,12 @@ def _first(given: Batch) -> Batch:
             f"representative_data hold {arrays[0].flat[0]:g} throughout; expected real inputs, "
             "prepared as in training: on one value no range can be measured, and the file would "
             "clip every other."
+        )
+    most = max((float(np.abs(a).max()) for a in arrays if a.dtype.kind == "f"), default=0)
+    if most > _MOST_MAGNITUDE:
+        raise errors.DataError(
+            f"representative_data hold {most:g}; expected magnitudes up to {_MOST_MAGNITUDE:g}, of "
+            "real inputs, prepared as in training."
         )
     return given
 

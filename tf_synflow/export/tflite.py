@@ -9,7 +9,7 @@ from tf_synflow import compat, errors, files, progress, quantities
 from tf_synflow.export import arguments
 from tf_synflow.export.convert import Quantize
 from tf_synflow.export.emitted import read_tensors
-from tf_synflow.export.formats import Formats
+from tf_synflow.export.formats import Formats, fault
 from tf_synflow.export.prepare import prepared
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
@@ -112,7 +112,7 @@ def export_tflite(
             # a Reshape, or in Keras 3 a Flatten.
             steps.n = 0  # reset() would draw a bar
             file = formats.file(1, steps)
-            reason = errors.first_line(error)
+            reason = fault(error).partition("\n")[0]
             file.notes.insert(0, f"batch size fixed at 1, for with a free one: {reason}")
     report = ExportReport(
         path=str(path),

@@ -177,7 +177,9 @@ def _compare(run: runtimes.Run, cases: list[_Case], runtime: str) -> list["_Outp
         received = run(case.batch)
         if set(received) != set(case.outputs):
             raise errors.ExportError(
-                f"The file has outputs {sorted(received)}; expected {sorted(case.outputs)}."
+                f"The file has outputs {sorted(received)}; expected {sorted(case.outputs)}. TFLite "
+                "holds once what a model returns twice, also behind a layer that does nothing in "
+                "inference, like Dropout. Leave one of them off."
             )
         for name, value in case.outputs.items():
             where = f"{case.kind} input in {runtime}"
