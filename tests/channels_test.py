@@ -1,5 +1,7 @@
 """Whole channels: with what reads them, in multiples, as many as were asked for."""
 
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -118,15 +120,41 @@ def test_widths_are_multiples_where_all_channels_tie(multiple, width, rows, dens
     assert left < multiple or left % multiple == 0 or left == width
 
 
-def test_more_than_asked_for_stays_with_a_warning():
+def test_the_last_channel_of_a_layer_stays_though_others_rank_above_it():
     """Magnitude takes the last channels of one layer first."""
     model = mlp(keras, units=(32, 32, 8))
     model.get_layer("d1").kernel.assign(1e-3 * model.get_layer("d1").kernel)
-    with pytest.warns(UserWarning, match=r"52 weights were to stay and \d+ do, for without the"):
-        masks = tf_synflow.compute_masks(
-            model, 34.5, scorer="magnitude", structure="channel", verbose=False
-        )
-    assert masks.kept > 60
+    masks = tf_synflow.compute_masks(
+        model, 34.5, scorer="magnitude", structure="channel", verbose=False
+    )
+    assert 52 <= masks.kept <= 60
+    tf_synflow.apply_masks(model, masks)  # which refuses a model without a path
+
+
+@pytest.mark.parametrize("structure", ["channel", "channel:16", {"c*": "channel", "d*": "1x4"}])
+@pytest.mark.parametrize("compression", [30, 100])
+def test_a_large_channel_does_not_end_the_pruning_of_small_ones(structure, compression):
+    """The mean of a 3x3 kernel's last channel is below those of fifty 1x1 channels."""
+    keras.utils.set_random_seed(0)
+    conv = functools.partial(keras.layers.Conv2D, activation="relu")
+    model = keras.Sequential(
+        [
+            keras.Input((12, 12, 4)),
+            *(conv(16, 3, name="c0"), conv(32, 1, name="c1"), conv(32, 3, name="c2")),
+            *(conv(64, 1, name="c3"), keras.layers.GlobalAveragePooling2D()),
+            *(keras.layers.Dense(48, "relu", name="d0"), keras.layers.Dense(12, name="d1")),
+        ]
+    )
+    masks = tf_synflow.compute_masks(model, compression, structure=structure, verbose=False)
+    asked = quantities.kept_count(masks.size, 1 / compression)
+    assert asked <= masks.kept <= 1.1 * asked + 8
+
+
+def test_more_than_asked_for_stays_with_a_warning():
+    """One channel of each layer is more than that."""
+    model = mlp(keras, units=(8, 8))
+    with pytest.warns(UserWarning, match=r"4 weights were to stay and 17 do, for without the"):
+        tf_synflow.compute_masks(model, 60, scorer="magnitude", structure="channel", verbose=False)
 
 
 def test_channels_of_dense_units():

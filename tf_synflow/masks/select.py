@@ -25,6 +25,7 @@ def select(
     ties: str = "position",
     structures: Structures | None = None,
     sizes: Mapping[str, int] | None = None,
+    each: bool = False,
 ) -> dict[str, np.ndarray]:
     """Keeps the highest scores among the weights that are still there.
 
@@ -42,6 +43,9 @@ def select(
         paper's own code, which keeps fewer than asked.
       structures: by weight name, of weights that are not pruned one by one; or their groups.
       sizes: how many weights each tensor has, where the arrays hold only what is left of it.
+      each: whether the highest of each tensor stays where it is above zero, also if these are more
+        than k weights. Under SynFlow it does among groups of one size, the last of which scores no
+        less than any; the mean of a large one may be below those of many small ones.
 
     Returns:
       New bool arrays by name.
@@ -59,7 +63,7 @@ def select(
     for name, mask in masks.items():
         size = mask.size if sizes is None else sizes[name]
         tensors.append(_Tensor(scores[name], mask, structures.get(name), size))
-    kept = SCOPES[scope](tensors, density, ties == "position")
+    kept = SCOPES[scope](tensors, density, ties == "position", each)
     return dict(zip(masks, kept, strict=True))
 
 
@@ -151,7 +155,9 @@ class _Groups:
         return _Groups(means, sizes, spread)
 
 
-def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:
+def _global(
+    tensors: Sequence[_Tensor], density: float, exact: bool, each: bool
+) -> list[np.ndarray]:
     keep = quantities.kept_count(sum(tensor.size for tensor in tensors), density)
     scarce = keep < sum(tensor.capacity for tensor in tensors)
     groups = [tensor.groups(scarce) for tensor in tensors]
@@ -160,13 +166,21 @@ def _global(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.
         sizes = np.concatenate(
             [np.ones(g.scores.size, int) if g.sizes is None else g.sizes for g in groups]
         )
-    kept = _highest(np.concatenate([group.scores for group in groups]), sizes, keep, exact)
+    scores = np.concatenate([group.scores for group in groups])
     ends = np.cumsum([group.scores.size for group in groups])
+    if each:
+        parts = zip(groups, ends, strict=True)
+        tops = [end - g.scores.size + g.scores.argmax() for g, end in parts if g.scores.size]
+        tops = [top for top in tops if scores[top] > 0]
+        keep = max(keep, len(tops) if sizes is None else sizes[tops].sum())
+        scores[tops] = np.inf
+    kept = _highest(scores, sizes, keep, exact)
     parts = np.split(kept, ends[:-1])
     return [group.spread(part) for group, part in zip(groups, parts, strict=True)]
 
 
-def _layer(tensors: Sequence[_Tensor], density: float, exact: bool) -> list[np.ndarray]:
+def _layer(tensors: Sequence[_Tensor], density: float, exact: bool, each: bool) -> list[np.ndarray]:
+    del each  # has a share of its own, that is not zero
     sizes = np.array([tensor.size for tensor in tensors])
     left = np.array([np.count_nonzero(tensor.mask) for tensor in tensors])
     keeps = apportion(quantities.kept_count(int(sizes.sum()), density), sizes, left)

@@ -1,6 +1,7 @@
 """Whole channels, with what reads them: how many to choose, for as many to be left as asked for."""
 
 import warnings
+from typing import NamedTuple
 
 import numpy as np
 
@@ -29,34 +30,58 @@ def on_paths(scored: Scored, keep: int, more: int | None) -> tuple[Scored, int]:
       What is left after, and how many weights were chosen and went. Where no path would be left
       without the next channel, that is warned of.
     """
+    found = _search(scored, keep, more, each=False)
+    collapses, far = found.collapses, found.left > _FAR * keep
+    if (far or collapses) and found.left > keep + _slack(keep, more):
+        # The last channel of one layer, a large one, may rank below many small ones of another.
+        found = min(found, _search(scored, keep, more, each=True), key=lambda one: one.left)
+    if more is None and collapses and found.left > _FAR * keep:
+        warnings.warn(
+            f"Whole channels: {keep:,} weights were to stay and {found.left:,} do, for without the "
+            "next channel no path would be left. Take a lower compression, or scorer='synflow', "
+            "which keeps a path open longest.",
+            stacklevel=2,
+        )
+    return found.after, found.count - found.left
+
+
+class _Found(NamedTuple):
+    """What is left, how many weights these are, were chosen, and whether fewer were no path."""
+
+    after: Scored
+    left: int
+    count: int
+    collapses: bool
+
+
+def _search(scored: Scored, keep: int, more: int | None, each: bool) -> _Found:
+    """As few weights as leave `keep`; with `each` the highest of each tensor among them."""
     size = scored.rules.network.size
 
     def attempt(wanted: int) -> tuple[Scored, int, int]:
-        chosen = scored.select(min(1, (wanted - 0.5) / size))
+        chosen = scored.select(min(1, (wanted - 0.5) / size), each)
         after = scored.of(chosen, on_paths=True)
         return after, _count(after.masks), _count(chosen)
 
-    too_few, wanted, collapses = keep - 1, keep + (more or 0), False
+    too_few, wanted = keep - 1, keep + (more or 0)
     after, left, count = attempt(wanted)
+    collapses = left == 0
     while left < keep and count > too_few:
         too_few, wanted = count, count + keep - left
         after, left, count = attempt(wanted)
-    slack = 0 if more is None else keep // _ROUGHLY
+    slack = _slack(keep, more)
     while left > keep + slack and wanted - too_few > max(slack, 1):
         middle = (too_few + wanted) // 2
         fewer, fewer_left, fewer_count = attempt(middle)
         if fewer_left >= keep:
             wanted, after, left, count = middle, fewer, fewer_left, fewer_count
         else:
-            too_few, collapses = fewer_count, fewer_left == 0
-    if more is None and collapses and left > _FAR * keep:
-        warnings.warn(
-            f"Whole channels: {keep:,} weights were to stay and {left:,} do, for without the next "
-            "channel no path would be left. Take more rounds, a lower compression, or "
-            "scorer='synflow', which keeps a path open longest.",
-            stacklevel=2,
-        )
-    return after, count - left
+            too_few, collapses = fewer_count, collapses or fewer_left == 0
+    return _Found(after, left, count, collapses)
+
+
+def _slack(keep: int, more: int | None) -> int:
+    return 0 if more is None else keep // _ROUGHLY
 
 
 def _count(masks: dict[str, np.ndarray]) -> int:

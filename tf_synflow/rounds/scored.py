@@ -65,8 +65,12 @@ class Scored(abc.ABC):
         """Which weights are left, by name."""
 
     @abc.abstractmethod
-    def select(self, density: float) -> Masks:
+    def select(self, density: float, each: bool = False) -> Masks:
         """What `masks.select` keeps, a share of all weights of the network.
+
+        Args:
+          density: that share.
+          each: whether the highest of each weight goes before all others.
 
         Raises:
           ScoreError, LayerCollapseError: see `ranking.checked`.
@@ -80,9 +84,11 @@ class AllScores(Scored):
     def masks(self) -> Masks:
         return self.rules.network.on_path(self._given) if self._on_paths else self._given
 
-    def select(self, density: float) -> Masks:
-        rules = self.rules
-        return select(self._scores, self.masks, density, rules.scope, rules.ties, rules.structures)
+    def select(self, density: float, each: bool = False) -> Masks:
+        rules, masks = self.rules, self.masks
+        return select(
+            self._scores, masks, density, rules.scope, rules.ties, rules.structures, each=each
+        )
 
     @functools.cached_property
     def _scores(self) -> Scores:
@@ -103,7 +109,7 @@ class LiveScores(Scored):
             return self.rules.score.on_path(self._given)
         return {one.name: one.whole(one.mask) for one in self._kernels}
 
-    def select(self, density: float) -> Masks:
+    def select(self, density: float, each: bool = False) -> Masks:
         rules, kernels = self.rules, self._kernels
         if not self._can_be_ranked:
             ranking.checked(rules.score(self.masks), self.masks, rules.network)
@@ -115,7 +121,9 @@ class LiveScores(Scored):
         scores, masks, sizes = (
             {one.name: getattr(one, what) for one in kernels} for what in ("scores", "mask", "size")
         )
-        kept = select(scores, masks, density, rules.scope, structures=groups, sizes=sizes)
+        kept = select(
+            scores, masks, density, rules.scope, structures=groups, sizes=sizes, each=each
+        )
         return {one.name: one.whole(kept[one.name]) for one in kernels}
 
     @functools.cached_property
