@@ -115,7 +115,7 @@ def test_representative_data_in_every_form(data):
         (iter([]), "no batch"),
         (iter([images()[..., :2]]), "have shape"),
         (7, "expected an array"),
-        ("images.npy", "expected"),
+        ("images.npy", r"Read it: numpy.load\(path\)"),
     ],
 )
 def test_representative_data_that_does_not_fit(data, words, tmp_path):
@@ -283,7 +283,7 @@ def test_quantization_aware_training_keeps_the_zeros_into_the_int8_file(tmp_path
     kernels = [tensor for tensor in report.weights if len(tensor.shape) > 1]
     assert {tensor.dtype for tensor in kernels} == {"int8"}
     assert report.notes == (
-        "as large as its quantization-aware layers: shrink before quantize_aware",
+        "shrink=True does nothing behind quantize_aware: shrink comes before it",
     )
     # A kept weight below half a step becomes zero as well.
     for trained, stored in zip(zeros, sorted(t.zeros for t in kernels), strict=True):
@@ -301,3 +301,18 @@ def test_the_entropy_floor():
     assert floor_bytes(half) == (64 + 32 * 16) / 8
     # Kept values that are all alike cost nothing in int8 beyond their places.
     assert floor_bytes(half.astype(np.int8)) == 64 / 8
+
+
+@pytest.mark.parametrize(("offset", "is_said"), [(0, False), (1e5, True)])
+def test_an_output_of_few_steps_is_said_to_be_so(offset, is_said, tmp_path):
+    """Within the tolerance of its largest value, and yet nearly constant."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(1)]
+    model = keras.Sequential([keras.Input((20,)), *layers])
+    model.layers[-1].bias.assign([offset])
+    inputs = np.random.default_rng(0).standard_normal((64, 20), np.float32)
+    report = export_tflite(
+        model, tmp_path / "model.tflite", quantize="int8", representative_data=inputs
+    )
+    assert any("hardly follows" in note for note in report.notes) == is_said
+    assert (report.agreement.unfollowed > 0.5) == is_said

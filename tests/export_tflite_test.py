@@ -54,6 +54,13 @@ def test_auto_takes_the_smaller_file(k, share, encoding, tmp_path):
     assert report.file_bytes == min(report.dense_bytes, report.sparse_bytes)
 
 
+def test_inputs_keep_their_names_in_a_model_that_is_rebuilt(tmp_path):
+    layers = [keras.layers.Dense(32, "relu", dtype="mixed_float16"), keras.layers.Dense(3)]
+    model = keras.Sequential([keras.Input((4,)), *layers])
+    samples = {model.inputs[0].name: np.ones((2, 4))}
+    export_tflite(model, tmp_path / "model.tflite", samples=samples)
+
+
 @pytest.mark.parametrize("k", KERASES)
 def test_mixed_precision_is_exported_in_float32(k, tmp_path):
     inputs = k.Input((20,))

@@ -202,6 +202,11 @@ def lstm():
     return tf_keras.Sequential([layers.Input((8, 4)), layers.LSTM(4), layers.Dense(10)])
 
 
+def tokens():
+    layer = layers.Embedding(50, 8)
+    return tf_keras.Sequential([layers.Input((8,), dtype="int32"), layer, layers.Flatten(), head()])
+
+
 def nested():
     return tf_keras.Sequential([layers.Input((4,)), tf_keras.Sequential([layers.Dense(3)])])
 
@@ -210,6 +215,7 @@ def nested():
     ("build", "error", "match"),
     [
         (lstm, errors.UnsupportedLayerError, "lstm.*after training"),
+        (tokens, errors.UnsupportedLayerError, "whole numbers.*after training"),
         (nested, errors.UnsupportedLayerError, "inside another"),
         (
             lambda: keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]),
@@ -219,7 +225,7 @@ def nested():
         (in_half_precision, errors.ModelError, "bfloat16.*expected float32"),
         (lambda: "model.h5", errors.ModelError, "str"),
     ],
-    ids=["lstm", "nested", "keras3", "half", "no_model"],
+    ids=["lstm", "tokens", "nested", "keras3", "half", "no_model"],
 )
 def test_what_cannot_be_trained_so_says_what_to_do(build, error, match):
     with pytest.raises(error, match=match):

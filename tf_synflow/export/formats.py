@@ -22,6 +22,9 @@ from tf_synflow.targets import Target
 _COMPARED = 64
 """How many of the representative samples an int8 file is compared on."""
 
+_UNFOLLOWED = 0.5
+"""From which share of an output's variation on that is said; at 1 a constant would do as well."""
+
 
 @dataclasses.dataclass(frozen=True)
 class File:
@@ -101,6 +104,13 @@ class Formats:
                 raise errors.ExportError(f"{error}{self._advice()}") from error
 
         content, agreement = _choose(dense, encoded, self.sparse, verified, reasons, notes)
+        if (agreement.unfollowed or 0) > _UNFOLLOWED:
+            notes.append(
+                f"WARNING: an output hardly follows the model's: its error is "
+                f"{agreement.unfollowed:.2g} of what that varies by over these inputs. A narrow "
+                "range far from zero has few of the 256 steps of int8: take the offset out of the "
+                "network, or another quantize; and see that no representative sample is an outlier"
+            )
         steps.update()
         return File(dense, encoded, content, batch_size, agreement, reasons, notes)
 

@@ -26,7 +26,7 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
       As reference the same model, or a stripped float32 copy of it; as model that, or what shrink
       left of it.
     """
-    _check_model(model)
+    check_model(model)
     notes = []
     if weights.wrappers(model):
         # TFMOT's wrappers double the file, and of products with masks nothing is encoded.
@@ -50,7 +50,7 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
     return Prepared(model, _shrunk(model, notes) if shrink else model, notes)
 
 
-def _check_model(model: Any) -> None:
+def check_model(model: Any) -> None:
     """`ModelError` unless this is a model of tf_keras or Keras 3."""
     if not weights.is_model(model):
         raise errors.ModelError(
@@ -64,7 +64,7 @@ def _shrunk(model: Any, notes: list[str]) -> Any:
     from tf_synflow import shrinking
 
     if weights.is_quantization_aware(model):
-        notes.append("as large as its quantization-aware layers: shrink before quantize_aware")
+        notes.append("shrink=True does nothing behind quantize_aware: shrink comes before it")
         return model
     try:
         small = shrinking.shrink(model, verbose=False)

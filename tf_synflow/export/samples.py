@@ -1,5 +1,6 @@
 """Real inputs that a user gives: to compare on, and to calibrate int8 with."""
 
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -66,6 +67,10 @@ def representative(inputs: tuple[Input, ...], data: Any) -> Batch:
             f"{what} is missing; expected a few hundred real inputs, prepared as in training, from "
             "which the range of every activation is measured: representative_data=x_train[:500], a "
             "list or dictionary of arrays for several inputs, or a tf.data.Dataset of batches."
+        )
+    if isinstance(data, str | os.PathLike):
+        raise errors.DataError(
+            f"{what} is the path {str(data)!r}; expected arrays. Read it: numpy.load(path)."
         )
     if callable(data):
         data = data()

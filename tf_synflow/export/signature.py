@@ -20,7 +20,8 @@ class Signature:
 
     Args:
       model: a built tf_keras or Keras 3 model.
-      names: of the inputs, in the model's order; by default those that the model gives them.
+      names: of the inputs, in the model's order, to be made identifiers; by default those that the
+        model gives them.
 
     Attributes:
       model: the model.
@@ -35,7 +36,7 @@ class Signature:
                 "Functional model: give it an Input layer, or call build(input_shape)."
             )
         self.model = model
-        names = names or _identifiers([tensor.name for tensor in tensors])
+        names = _identifiers(names or [tensor.name for tensor in tensors])
         self.inputs = tuple(
             Input(name, tuple(tensor.shape), dtype_name(tensor.dtype))
             for name, tensor in zip(names, tensors, strict=True)
@@ -81,7 +82,7 @@ def dtype_name(dtype: Any) -> str:
     return dtype if isinstance(dtype, str) else dtype.name
 
 
-def _identifiers(names: list[str]) -> list[str]:
+def _identifiers(names: Sequence[str]) -> list[str]:
     """The names as distinct Python identifiers, which is what a TFLite signature can hold."""
     taken: list[str] = []
     for name in names:

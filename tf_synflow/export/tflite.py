@@ -10,9 +10,10 @@ from tf_synflow.export import arguments
 from tf_synflow.export.convert import Quantize
 from tf_synflow.export.emitted import read_tensors
 from tf_synflow.export.formats import Formats, fault
-from tf_synflow.export.prepare import prepared
+from tf_synflow.export.prepare import check_model, prepared
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
+from tf_synflow.flow import graph
 from tf_synflow.targets import Target
 from tf_synflow.tflite.downloads import zlib_bytes, zstd_bytes
 
@@ -88,6 +89,7 @@ def export_tflite(
       >>> tf_synflow.export_tflite(
       ...     pruned, "int8.tflite", quantize="int8", representative_data=x_train[:500])
     """
+    check_model(model)
     arguments.check_names(sparse, quantize, target, shrink)
     quantities.check_seed(seed)
     path = arguments.checked_path(path)
@@ -96,7 +98,9 @@ def export_tflite(
         total=3, desc="exporting", unit="step", verbose=verbose, leave=False
     ) as steps:
         reference, plain, notes = prepared(model, shrink)
-        signature = Signature(reference)
+        # Keras 3 gives inputs without a name another one when it rebuilds the model.
+        given = getattr(model, "inputs", None) if graph.is_graph(model) else None
+        signature = Signature(reference, [tensor.name for tensor in given or ()] or None)
         known = arguments.representative(signature, quantize, representative_data)
         formats = Formats(
             signature, plain, quantize, known, target, sparse, samples, seed, tolerance

@@ -1,6 +1,7 @@
 """Runs TFLite bytes in the runtimes that users have and compares them with the Keras model."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -37,6 +38,9 @@ class Agreement:
       worst_output: the output where `max_rel` was.
       argmax: share of rows (last axis) whose largest entry is the same; None without such rows.
       n_inputs: how many single inputs were run.
+      unfollowed: of the output that the file follows least, the error over the inputs relative to
+        how far the model's own output varies over them (root mean squares): at 1 a constant would
+        do as well. None where no output varies.
       tolerance: what `max_rel` was held against.
       runtimes: in which the file was run, and the largest relative difference there.
       not_run: in which it was not, and why.
@@ -47,6 +51,7 @@ class Agreement:
     worst_output: str
     argmax: float | None
     n_inputs: int
+    unfollowed: float | None
     tolerance: float
     runtimes: dict[str, float]
     not_run: dict[str, str]
@@ -95,6 +100,7 @@ def verify(
         worst_output=worst.name,
         argmax=sum(output.same for output in outputs) / rows if rows else None,
         n_inputs=sum(len(next(iter(case.batch.values()))) for case in cases),
+        unfollowed=max((o.unfollowed for o in outputs if o.unfollowed is not None), default=None),
         tolerance=tolerance,
         runtimes={name: max(o.relative for o in found) for name, found in seen.items()},
         not_run=not_run,
@@ -218,14 +224,18 @@ class _Output:
         self.where = ""
         self.difference = self.scale = 0.0
         self.rows = self.same = 0
+        self._expected: list[np.ndarray] = []
+        self._squares = 0.0
 
     def add(self, where: str, expected: np.ndarray, received: np.ndarray) -> None:
-        if received.shape != expected.shape or not np.isfinite(received).all():
+        broken = np.count_nonzero(~np.isfinite(received))
+        if received.shape != expected.shape or broken:
+            amiss = f"{broken} NaN or infinite values"
+            if received.shape != expected.shape:
+                amiss = f"shape {received.shape}"
             raise errors.ExportError(
-                f"The TFLite file gives shape {received.shape} with "
-                f"{np.count_nonzero(~np.isfinite(received))} NaN or infinite values in output "
-                f"{self.name!r} on a {where}; expected {expected.shape}, all finite. "
-                "No file was written. Try another quantize."
+                f"The TFLite file gives {amiss} in output {self.name!r} on a {where}; expected "
+                f"{expected.shape}, all finite. No file was written. Try another quantize."
             )
         expected = expected.astype(np.float64)
         received = received.astype(np.float64)
@@ -233,10 +243,20 @@ class _Output:
         if difference > self.difference or not self.where:
             self.difference, self.where = difference, where
         self.scale = max(self.scale, float(np.abs(expected).max(initial=0)))
+        self._expected.append(expected)
+        self._squares += float(np.sum((expected - received) ** 2))
         if expected.ndim > 1 and expected.shape[-1] > 1:
             same = expected.argmax(-1) == received.argmax(-1)
             self.rows += same.size
             self.same += int(same.sum())
+
+    @property
+    def unfollowed(self) -> float | None:
+        if len({value.shape[1:] for value in self._expected}) > 1:
+            return None  # of inputs of several sizes
+        expected = np.concatenate(self._expected)
+        varies = float(np.sum((expected - expected.mean(axis=0)) ** 2))
+        return math.sqrt(self._squares / varies) if varies else None
 
     @property
     def relative(self) -> float:

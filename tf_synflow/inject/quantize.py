@@ -72,6 +72,11 @@ def quantize_aware(model: Any) -> Any:
             "or the global policy; expected float32, in which alone TFMOT's quantizers compute. "
             "Set that policy, build the model again and give it these weights, set_weights(...)."
         )
+    if whole := [tensor.name for tensor in model.inputs if not tensor.dtype.is_floating]:
+        raise errors.UnsupportedLayerError(
+            f"model {model.name!r}: received input {whole[0]!r} of whole numbers; expected floats, "
+            f"of which alone TFMOT quantizes inputs. {_INSTEAD}"
+        )
     with replicas.scope_of(model):
         plain = tfmot.strip(model)
         masks = tfmot.masks_of(model) if tfmot.masked(model) else {}
