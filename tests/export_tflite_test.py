@@ -219,3 +219,19 @@ def test_int64_inputs_which_compiled_model_does_not_take(k, tmp_path):
     report = export_tflite(k.Model(inputs, k.layers.Dense(3)(x)), tmp_path / "model.tflite")
     assert set(report.agreement.runtimes) == {"Interpreter", "tf.lite"}
     assert "no buffers of int64" in report.agreement.not_run["CompiledModel"]
+
+
+def test_shrinking_below_what_a_target_computes_sparsely_is_said(tmp_path):
+    convolutions = [keras.layers.Conv2D(size, 1, activation="relu") for size in (64, 8)]
+    model = keras.Sequential([keras.Input((4, 4, 8)), *convolutions])
+    alive = np.arange(64) % 8 == 0
+    convolutions[0].kernel.assign(convolutions[0].kernel * alive)
+    convolutions[1].kernel.assign(convolutions[1].kernel * alive[:, None])
+
+    def said(**options):
+        notes = export_tflite(model, tmp_path / "model.tflite", **options).notes
+        return [note for note in notes if "densely" in note]
+
+    assert "1x1 convolutions are zero (before" in said(target="wasm")[0]
+    assert not said(target="wasm", shrink=False)
+    assert not said(target="cpu-x86")

@@ -2,9 +2,12 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
+
 from tf_synflow import errors
 from tf_synflow.export.signature import dtype_name
 from tf_synflow.flow import graph, trace, weights
+from tf_synflow.masks.acceleration import Acceleration
 
 
 class Prepared(NamedTuple):
@@ -15,12 +18,15 @@ class Prepared(NamedTuple):
     notes: list[str]
 
 
-def prepared(model: Any, shrink: bool = False) -> Prepared:
+def prepared(
+    model: Any, shrink: bool = False, acceleration: Acceleration | None = None
+) -> Prepared:
     """The model to convert, and what was done to get it.
 
     Args:
       model: a tf_keras or Keras 3 model, pruned or plain. It is not changed.
       shrink: remove units through which nothing flows, where the model is of a kind that can.
+      acceleration: by which the file is to run, where that is by its zeros.
 
     Returns:
       As reference the same model, or a stripped float32 copy of it; as model that, or what shrink
@@ -47,7 +53,18 @@ def prepared(model: Any, shrink: bool = False) -> Prepared:
         if shrink:
             notes.append("not shrunk: only Sequential and Functional models can be")
         return Prepared(model, model, notes)
-    return Prepared(model, _shrunk(model, notes) if shrink else model, notes)
+    if not shrink:
+        return Prepared(model, model, notes)
+    small = _shrunk(model, notes)
+    if acceleration is not None and acceleration.above:
+        before, after = (_sparsity(one, acceleration) for one in (model, small))
+        if before > acceleration.above >= after:
+            notes.append(
+                f"shrunk, {after:.1%} of the weights of its {acceleration.kernels} are zero "
+                f"(before {before:.1%}), and the target computes them densely up to "
+                f"{acceleration.above:.1%}: measure the file of shrink=False beside this one"
+            )
+    return Prepared(model, small, notes)
 
 
 def check_model(model: Any) -> None:
@@ -76,6 +93,14 @@ def _shrunk(model: Any, notes: list[str]) -> Any:
         return model
     notes.append(f"shrunk from {before:,} to {after:,} values, units without flow removed")
     return small
+
+
+def _sparsity(model: Any, acceleration: Acceleration) -> float:
+    """The share of zeros in the kernels that a runtime computes faster for them."""
+    found = weights.all_weights(model)
+    names = acceleration.names({name: weight.shape for name, weight in found.items()})
+    values = [found[name].value() for name in names]
+    return sum(np.sum(v == 0) for v in values) / max(sum(v.size for v in values), 1)
 
 
 def _input_dtypes(model: Any) -> list[Any]:

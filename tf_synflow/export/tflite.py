@@ -14,6 +14,7 @@ from tf_synflow.export.prepare import check_model, prepared
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
 from tf_synflow.flow import graph
+from tf_synflow.masks.acceleration import OF_TARGET
 from tf_synflow.targets import Target
 from tf_synflow.tflite.downloads import zlib_bytes, zstd_bytes
 
@@ -97,7 +98,8 @@ def export_tflite(
     with progress.bar(
         total=3, desc="exporting", unit="step", verbose=verbose, leave=False
     ) as steps:
-        reference, plain, notes = prepared(model, shrink)
+        by_zeros = OF_TARGET[target] if quantize is None else None
+        reference, plain, notes = prepared(model, shrink, by_zeros)
         # Keras 3 gives inputs without a name another one when it rebuilds the model.
         given = getattr(model, "inputs", None) if graph.is_graph(model) else None
         signature = Signature(reference, [tensor.name for tensor in given or ()] or None)

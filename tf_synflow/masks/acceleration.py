@@ -57,7 +57,7 @@ class Acceleration:
 _XNNPACK = Acceleration(
     "1x1 convolutions", (1, 1, None, None), None, above=2 / 3, scope="layer", stem=True
 )
-_OF_TARGET: dict[Target, Acceleration] = {
+OF_TARGET: dict[Target, Acceleration] = {
     "cpu-x86": Acceleration("dense layers", (None, None), "1x4"),
     "cpu-arm": _XNNPACK,
     "wasm": _XNNPACK,
@@ -79,7 +79,7 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
       QuantityError: too few zeros for the runtime to use them.
     """
     check_target(target)
-    acceleration = _OF_TARGET[target]
+    acceleration = OF_TARGET[target]
     names = acceleration.names(shapes)
     if not names:
         raise errors.NoPrunableWeightsError(
