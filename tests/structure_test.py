@@ -332,3 +332,19 @@ def test_kernels_whose_axes_are_others_are_pruned_one_by_one():
     model = randomise(keras.Model(inputs, layers.Dense(4, name="head")(x)))
     masks = tf_synflow.compute_masks(model, schedule=of(2), structure="1x4", verbose=False)
     assert set(masks.info["structure"]) == {"conv/kernel", "head/kernel"}
+
+
+def test_a_large_block_stays_beside_single_weights():
+    """Its mean is a sixteenth of what a single weight scores that all flow goes through."""
+    keras.utils.set_random_seed(0)
+    conv = keras.layers.Conv2D
+    hidden = [conv(16, 3, padding="same", activation="relu"), conv(32, 1, activation="relu")]
+    hidden += [keras.layers.MaxPooling2D(2), conv(32, 3, padding="same", activation="relu")]
+    hidden += [conv(64, 1, activation="relu"), keras.layers.GlobalAveragePooling2D()]
+    heads = [keras.layers.Dense(48, "relu", name="wide"), keras.layers.Dense(12)]
+    model = keras.Sequential([keras.Input((12, 12, 4)), *hidden, *heads])
+    own = {"wide/kernel": "1x16"}
+    masks = tf_synflow.compute_masks(model, 400, structure=own, verbose=False)
+    asked = quantities.kept_count(masks.size, 1 / 400)
+    assert asked <= masks.kept < asked + 16
+    tf_synflow.apply_masks(model, masks)  # which refuses a model without a path

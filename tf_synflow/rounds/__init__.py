@@ -8,7 +8,7 @@ from tf_synflow import parallel, progress, quantities
 from tf_synflow.flow.network import Network
 from tf_synflow.flow.outside import as_traced
 from tf_synflow.masks.select import check_names
-from tf_synflow.masks.structure import Channels, Grouped, Structure
+from tf_synflow.masks.structure import Blocks, Channels, Grouped, Structure
 from tf_synflow.rounds import channels, tiles
 from tf_synflow.rounds.scored import AllScores, LiveScores, Rules
 from tf_synflow.scores import Scorer
@@ -66,5 +66,25 @@ def _selected(scored: AllScores | LiveScores, densities: Sequence[float]) -> dic
             more = loose if number < len(densities) else None
             scored, loose = channels.on_paths(scored, keep, more)
         else:
-            scored = scored.of(scored.select(density))
+            scored = scored.of(_on_a_path(scored, density))
     return scored.masks
+
+
+def _on_a_path(scored: AllScores | LiveScores, density: float) -> dict[str, np.ndarray]:
+    """What is selected; of blocks with the highest of each weight, where no path would be left.
+
+    SynFlow alone promises one; how other scorers collapse is theirs to show.
+    """
+    kept, rules = scored.select(density), scored.rules
+    promised = rules.structures and isinstance(rules.score, SynapticFlow)
+    if not promised or all(mask.any() for mask in kept.values()):
+        return kept
+    after = scored.of(kept, on_paths=True).masks  # what a residual branch does without may go
+    if any(mask.any() for mask in after.values()):
+        return kept
+    with_each = scored.select(density, each=True)
+    count = sum(int(np.count_nonzero(mask)) for mask in with_each.values())
+    blocks = [own for own in rules.structures.values() if isinstance(own, Blocks)]
+    largest = max((own.outputs * own.inputs for own in blocks), default=1)
+    fits = count < quantities.kept_count(rules.network.size, density) + largest
+    return with_each if fits else kept
