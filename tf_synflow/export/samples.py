@@ -15,7 +15,6 @@ Batch = dict[str, np.ndarray]
 MOST_REPRESENTATIVE = 1024
 """How many samples calibrate at most: the ranges settle after a few hundred."""
 
-
 _MOST_MAGNITUDE = 1e30
 """Above it a range may not fit into float32, where TFLite's calibrator takes the process down."""
 

@@ -79,12 +79,13 @@ def _on_a_path(scored: AllScores | LiveScores, density: float) -> dict[str, np.n
     promised = rules.structures and isinstance(rules.score, SynapticFlow)
     if not promised or all(mask.any() for mask in kept.values()):
         return kept
-    after = scored.of(kept, on_paths=True).masks  # what a residual branch does without may go
-    if any(mask.any() for mask in after.values()):
+    # What a residual branch does without may go.
+    if channels.count_of(scored.of(kept, on_paths=True).masks):
         return kept
     with_each = scored.select(density, each=True)
-    count = sum(int(np.count_nonzero(mask)) for mask in with_each.values())
     blocks = [own for own in rules.structures.values() if isinstance(own, Blocks)]
     largest = max((own.outputs * own.inputs for own in blocks), default=1)
-    fits = count < quantities.kept_count(rules.network.size, density) + largest
+    fits = (
+        channels.count_of(with_each) < quantities.kept_count(rules.network.size, density) + largest
+    )
     return with_each if fits else kept

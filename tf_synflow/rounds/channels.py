@@ -61,7 +61,7 @@ def _search(scored: Scored, keep: int, more: int | None, each: bool) -> _Found:
     def attempt(wanted: int) -> tuple[Scored, int, int]:
         chosen = scored.select(min(1, (wanted - 0.5) / size), each)
         after = scored.of(chosen, on_paths=True)
-        return after, _count(after.masks), _count(chosen)
+        return after, count_of(after.masks), count_of(chosen)
 
     too_few, wanted = keep - 1, keep + (more or 0)
     after, left, count = attempt(wanted)
@@ -84,5 +84,6 @@ def _slack(keep: int, more: int | None) -> int:
     return 0 if more is None else keep // _ROUGHLY
 
 
-def _count(masks: dict[str, np.ndarray]) -> int:
+def count_of(masks: dict[str, np.ndarray]) -> int:
+    """How many weights masks keep."""
     return sum(int(np.count_nonzero(mask)) for mask in masks.values())
