@@ -303,16 +303,46 @@ def test_the_entropy_floor():
     assert floor_bytes(half.astype(np.int8)) == 64 / 8
 
 
-@pytest.mark.parametrize(("offset", "is_said"), [(0, False), (1e5, True)])
-def test_an_output_of_few_steps_is_said_to_be_so(offset, is_said, tmp_path):
-    """Within the tolerance of its largest value, and yet nearly constant."""
+def _with_offset(offset, n_inputs=64):
+    """A network whose output is `offset` and some units, and int8 of it."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Dense(64, "relu"), keras.layers.Dense(1)]
     model = keras.Sequential([keras.Input((20,)), *layers])
     model.layers[-1].bias.assign([offset])
-    inputs = np.random.default_rng(0).standard_normal((64, 20), np.float32)
-    report = export_tflite(
-        model, tmp_path / "model.tflite", quantize="int8", representative_data=inputs
-    )
+    inputs = np.random.default_rng(0).standard_normal((n_inputs, 20), np.float32)
+    return model, {"quantize": "int8", "representative_data": inputs}
+
+
+@pytest.mark.parametrize(("offset", "is_said"), [(0, False), (300, True)])
+def test_an_output_of_few_steps_is_said_to_be_so(offset, is_said, tmp_path):
+    """Within the tolerance of its largest value, and yet coarse."""
+    model, int8 = _with_offset(offset)
+    report = export_tflite(model, tmp_path / "model.tflite", **int8)
     assert any("hardly follows" in note for note in report.notes) == is_said
     assert (report.agreement.unfollowed > 0.5) == is_said
+
+
+def test_an_output_no_nearer_than_a_constant_is_refused(tmp_path):
+    path = tmp_path / "model.tflite"
+    model, int8 = _with_offset(1e5)
+    with pytest.raises(errors.ExportError, match="a constant would be as near") as said:
+        export_tflite(model, path, **int8)
+    assert "take the offset out" in str(said.value)
+    assert not path.exists()
+    # float32 has the steps; few inputs cannot tell; and who wants it may have it.
+    assert export_tflite(model, path).agreement.unfollowed < 0.1
+    model, few = _with_offset(1e5, n_inputs=8)
+    assert export_tflite(model, path, **few).agreement.unfollowed > 1
+    assert export_tflite(model, path, **int8, tolerance=1).agreement.unfollowed > 1
+
+
+@pytest.mark.parametrize("quantize", [None, "float16", "dynamic", "int8"])
+def test_a_constant_output_is_followed(quantize, tmp_path):
+    """What float32 rounds is no variation."""
+    model, int8 = _with_offset(3.0)
+    model.layers[0].set_weights([1e-9 * w for w in model.layers[0].get_weights()])
+    data = int8["representative_data"] if quantize == "int8" else None
+    report = export_tflite(
+        model, tmp_path / "model.tflite", quantize=quantize, representative_data=data
+    )
+    assert report.agreement.unfollowed is None

@@ -42,6 +42,23 @@ def test_an_op_that_tflite_does_not_have_is_named(tmp_path):
     assert not os.listdir(tmp_path)
 
 
+def test_ranges_too_far_apart_for_xnnpack_are_said_to_be(tmp_path):
+    """Behind a unit that is zero throughout, whose range is as narrow as TFLite makes one."""
+    inputs = keras.Input((8,))
+    zero = keras.layers.Dense(8, "relu", kernel_initializer=keras.initializers.Constant(-1))(inputs)
+    outputs = keras.layers.Add()([keras.layers.Dense(3)(inputs), keras.layers.Dense(3)(zero)])
+    images = np.random.RandomState(0).random_sample((16, 8)).astype("float32")
+    with pytest.raises(errors.ExportError, match="XNNPACK takes no int8 ranges"):
+        export_tflite(
+            keras.Model(inputs, outputs),
+            tmp_path / "x.tflite",
+            quantize="int8",
+            representative_data=images,
+            shrink=False,
+        )
+    assert not os.listdir(tmp_path)
+
+
 def test_outputs_that_have_vanished_are_said_to_be(tmp_path):
     stack = [keras.Input((8,)), *(keras.layers.Dense(8, "relu") for _ in range(9))]
     model = keras.Sequential([*stack, keras.layers.Dense(3)])

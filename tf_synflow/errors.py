@@ -85,7 +85,15 @@ class BudgetError(TfSynflowError, ValueError):
 
 
 class ExportError(TfSynflowError, RuntimeError):
-    """An exported file that does not compute what the Keras model computes."""
+    """An exported file that does not compute what the Keras model computes.
+
+    Attributes:
+      reason: what came and what was expected, without what to do about it.
+    """
+
+    def __init__(self, reason: str, advice: str = ""):
+        super().__init__(f"{reason} {advice}" if advice else reason)
+        self.reason = reason
 
 
 def _closest(received: str, known: list[str]) -> str | None:

@@ -14,7 +14,13 @@ from tf_synflow.export.encode import encode
 from tf_synflow.export.encodings import Encoding, best
 from tf_synflow.export.probes import probes
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
+from tf_synflow.export.verify import (
+    FEW_STEPS,
+    SAME_FORMAT_TOLERANCES,
+    Agreement,
+    check_same,
+    verify,
+)
 from tf_synflow.export.weights import Weight
 from tf_synflow.flow.weights import is_quantization_aware
 from tf_synflow.targets import Target
@@ -22,8 +28,8 @@ from tf_synflow.targets import Target
 _COMPARED = 64
 """How many of the representative samples an int8 file is compared on."""
 
-_UNFOLLOWED = 0.5
-"""From which share of an output's variation on that is said; at 1 a constant would do as well."""
+_HARDLY_FOLLOWED = 0.5
+"""From which share of an output's variation on that is said; at 1 `verify` refuses the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,15 +107,14 @@ class Formats:
                     check_same(content, dense, batches, SAME_FORMAT_TOLERANCES[self.quantize])
                 return verify(content, self.signature, batches, self.tolerance)
             except errors.ExportError as error:
-                raise errors.ExportError(f"{error}{self._advice()}") from error
+                advice = str(error).removeprefix(error.reason) + self._advice()
+                raise errors.ExportError(error.reason, advice.lstrip()) from error
 
         content, agreement = _choose(dense, encoded, self.sparse, verified, reasons, notes)
-        if (agreement.unfollowed or 0) > _UNFOLLOWED:
+        if (agreement.unfollowed or 0) > _HARDLY_FOLLOWED:
             notes.append(
                 f"WARNING: an output hardly follows the model's: its error is "
-                f"{agreement.unfollowed:.2g} of what that varies by over these inputs. A narrow "
-                "range far from zero has few of the 256 steps of int8: take the offset out of the "
-                "network, or another quantize; and see that no representative sample is an outlier"
+                f"{agreement.unfollowed:.2g} of what that varies by over these inputs. {FEW_STEPS}"
             )
         steps.update()
         return File(dense, encoded, content, batch_size, agreement, reasons, notes)
@@ -124,11 +129,6 @@ class Formats:
         if self.sparse is True:
             return " Or take sparse='auto', which falls back to the dense file."
         return ""
-
-
-def fault(error: errors.ExportError) -> str:
-    """What was wrong with a file, without what is said to one who gets none."""
-    return str(error).partition(" No file was written.")[0]
 
 
 def _chooser(
@@ -182,5 +182,5 @@ def _choose(
         try:
             return encoded, verified(encoded)
         except errors.ExportError as error:
-            notes.append(f"stored dense, for the sparse file was wrong ({fault(error)})")
+            notes.append(f"stored dense, for the sparse file was wrong ({error.reason})")
     return dense, verified(dense)

@@ -138,6 +138,13 @@ def _run_buffers(model: Any, buffers: list[dict[str, Any]], batch: Arrays) -> di
         ) from error
 
 
+_FAR_APART = (
+    "XNNPACK takes no int8 ranges that lie too far apart, like those of a network that was pruned "
+    "and not trained yet, in which signals vanish: train it before it is quantized, or try another "
+    "quantize."
+)
+
+
 def _by_signature(name: str, kind: type, content: bytes, resolver: Any) -> Run:
     try:
         with quiet():  # tf.lite announces its end at every start
@@ -151,9 +158,8 @@ def _by_signature(name: str, kind: type, content: bytes, resolver: Any) -> Run:
             return runner(**batch)
         except (ValueError, RuntimeError) as error:
             shapes = ", ".join(f"{key} {v.dtype}{v.shape}" for key, v in batch.items())
-            raise errors.ExportError(
-                f"{name} cannot run the file on {shapes}: {_flat(error)}"
-            ) from error
+            reason = f"{name} cannot run the file on {shapes}: {_flat(error)}"
+            raise errors.ExportError(reason, _FAR_APART if "XNNPACK" in reason else "") from error
 
     return run
 

@@ -9,7 +9,7 @@ from tf_synflow import compat, errors, files, progress, quantities
 from tf_synflow.export import arguments
 from tf_synflow.export.convert import Quantize
 from tf_synflow.export.emitted import read_tensors
-from tf_synflow.export.formats import Formats, fault
+from tf_synflow.export.formats import Formats
 from tf_synflow.export.prepare import check_model, prepared
 from tf_synflow.export.report import ExportReport
 from tf_synflow.export.signature import Signature
@@ -69,7 +69,8 @@ def export_tflite(
           compared on these and the representative ones alone: it is right in their range only.
       seed: of the random inputs.
       tolerance: largest accepted difference, relative to the largest magnitude of each output; by
-          default what the number format allows: `export.verify.TOLERANCES`.
+          default what the number format allows: `export.verify.TOLERANCES`. Below 1 a file is also
+          refused that follows an output no better than a constant would.
       verbose: True, False or "auto": a progress bar on what takes over two seconds.
 
     Returns:
@@ -118,7 +119,7 @@ def export_tflite(
             # a Reshape, or in Keras 3 a Flatten.
             steps.n = 0  # reset() would draw a bar
             file = formats.file(1, steps)
-            reason = fault(error).partition("\n")[0]
+            reason = error.reason.partition("\n")[0]
             file.notes.insert(0, f"batch size fixed at 1, for with a free one: {reason}")
     report = ExportReport(
         path=str(path),

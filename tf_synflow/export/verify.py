@@ -25,6 +25,18 @@ SAME_FORMAT_TOLERANCES = {None: 1e-5, "float16": 1e-5, "dynamic": 1e-5, "int8": 
 The kernel for int8 blocks rounds some results to the neighbouring one of the 256 steps.
 """
 
+FEW_STEPS = (
+    "A narrow range far from zero has few of the 256 steps of int8: take the offset out of the "
+    "network, or another quantize; and see that no representative sample is an outlier."
+)
+"""What an output may come from that does not follow the model's."""
+
+_FEWEST_TO_FOLLOW = 16
+"""Over fewer inputs, or such as are nearly the same, what an output varies by says little."""
+
+_NO_VARIATION = 1e-6
+"""Relative to the largest value: what float32 rounds is nothing that a file could follow."""
+
 Probes = Iterable[tuple[str, Batch]]
 
 
@@ -69,18 +81,23 @@ def verify(
 ) -> Agreement:
     """Runs a file beside its model: in each of `RUNTIMES`, with their default delegates.
 
+    Two errors are looked at: the largest, against the largest value of an output; and that of all
+    inputs, against what the output varies by over them: one of 100 ± 0.3 that is 100 throughout is
+    within any tolerance of its largest value, and says nothing of its input.
+
     Args:
       content: the TFLite file's bytes, with a signature.
       reference: called with named arrays, returns the outputs by name: a `Signature`.
       batches: what each probe is called, and its arrays by input name.
-      tolerance: largest accepted difference, relative to the largest magnitude of an output.
+      tolerance: largest accepted difference, relative to the largest magnitude of an output; from
+        1 on a constant is accepted too.
 
     Returns:
       The `Agreement`.
 
     Raises:
-      ExportError: the file does not load or run in one of them, gives NaN or infinity, or differs
-        by more.
+      ExportError: the file does not load or run in one of them, gives NaN or infinity, differs
+        by more, or is no nearer to the model than a constant.
     """
     cases = _cases(reference, batches)
     seen: dict[str, list[_Output]] = {}
@@ -93,6 +110,8 @@ def verify(
             not_run[runtime] = str(error)
     outputs = [output for found in seen.values() for output in found]
     worst = _worst(outputs, tolerance)
+    if tolerance < 1:
+        _check_followed(outputs)
     rows = sum(output.rows for output in outputs)
     return Agreement(
         max_abs=max(output.difference for output in outputs),
@@ -209,11 +228,25 @@ def _worst(outputs: list["_Output"], tolerance: float, other: str = "the Keras m
         raise errors.ExportError(
             f"The TFLite file differs from {other} in output {worst.name!r} by "
             f"{worst.relative:.3g} of its largest value {worst.scale:.3g} (on a {worst.where}"
-            f"{elsewhere}); expected at most {tolerance:.3g}. No file was written. "
-            f"{vanished if worst.scale < _VANISHED else ''}Try another quantize, or a larger "
-            "tolerance if that difference is acceptable."
+            f"{elsewhere}); expected at most {tolerance:.3g}.",
+            f"No file was written. {vanished if worst.scale < _VANISHED else ''}Try another "
+            "quantize, or a larger tolerance if that difference is acceptable.",
         )
     return worst
+
+
+def _check_followed(outputs: list["_Output"]) -> None:
+    """An error if one of the outputs could as well be a constant."""
+    for output in outputs:
+        if output.n_inputs >= _FEWEST_TO_FOLLOW and (output.unfollowed or 0) >= 1:
+            raise errors.ExportError(
+                f"The TFLite file does not follow the Keras model in output {output.name!r}: its "
+                f"error in {output.runtime} is {output.unfollowed:.3g} of what that varies by over "
+                f"{output.n_inputs} inputs ({output.variation:.3g}, root mean squares, at a "
+                f"largest value of {output.scale:.3g}), so that a constant would be as near; "
+                "expected less than 1.",
+                f"No file was written. {FEW_STEPS}",
+            )
 
 
 class _Output:
@@ -235,7 +268,8 @@ class _Output:
                 amiss = f"shape {received.shape}"
             raise errors.ExportError(
                 f"The TFLite file gives {amiss} in output {self.name!r} on a {where}; expected "
-                f"{expected.shape}, all finite. No file was written. Try another quantize."
+                f"{expected.shape}, all finite.",
+                "No file was written. Try another quantize.",
             )
         expected = expected.astype(np.float64)
         received = received.astype(np.float64)
@@ -251,12 +285,22 @@ class _Output:
             self.same += int(same.sum())
 
     @property
-    def unfollowed(self) -> float | None:
+    def n_inputs(self) -> int:
+        return sum(len(value) for value in self._expected)
+
+    @property
+    def variation(self) -> float:
+        """Root mean square of the expected values about their means over the inputs."""
         if len({value.shape[1:] for value in self._expected}) > 1:
-            return None  # of inputs of several sizes
-        expected = np.concatenate(self._expected)
-        varies = float(np.sum((expected - expected.mean(axis=0)) ** 2))
-        return math.sqrt(self._squares / varies) if varies else None
+            return 0.0  # of inputs of several sizes
+        return math.sqrt(np.concatenate(self._expected).var(axis=0).mean())
+
+    @property
+    def unfollowed(self) -> float | None:
+        if self.variation <= _NO_VARIATION * self.scale:
+            return None
+        size = sum(value.size for value in self._expected)
+        return math.sqrt(self._squares / size) / self.variation
 
     @property
     def relative(self) -> float:
