@@ -117,6 +117,21 @@ def test_typed_errors_are_one_clean_message(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_ctrl_c_is_one_clean_message():
+    tool = """
+import os, signal, time
+from tf_synflow.cli import common
+def main():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+common.run(main, "__main__")
+"""
+    result = subprocess.run([sys.executable, "-c", tool], capture_output=True, text=True)
+    assert result.returncode == 130
+    assert result.stderr.endswith("error: interrupted\n")
+    assert "Traceback" not in result.stderr
+
+
 @pytest.mark.slow
 def test_a_run_is_repeated_by_its_own_flagfile(tmp_path):
     first, second = tmp_path / "first", tmp_path / "second"

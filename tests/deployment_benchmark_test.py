@@ -4,6 +4,7 @@ import json
 import math
 
 import deployment_files
+import keras
 import pytest
 
 import tf_synflow
@@ -42,6 +43,16 @@ def test_what_it_says(report, files, tmp_path):
     values = json.loads((tmp_path / "benchmark.json").read_text())
     assert len(values["measurements"]) == 2 * len(files)
     assert values["versions"]["ai-edge-litert"]
+
+
+def test_files_with_other_inputs_are_said_to_be(report, files, tmp_path):
+    assert "takes others" not in str(report)
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    other = str(tmp_path / "other.tflite")
+    tf_synflow.export_tflite(model, other)
+    mixed = tf_synflow.benchmark([files[0], other], threads=1, seconds=0.01, rounds=1)
+    assert "other.tflite takes others (float32 1x8)" in str(mixed)
+    assert "mlp_dense.tflite takes" not in str(mixed)
 
 
 def test_the_compiled_model(files):

@@ -129,7 +129,7 @@ def test_a_page_with_measurements(measured, tmp_path):
     [
         ("mlp_dense", "Nothing is left to skip"),
         ("mlp_blocks", "skip their zeros there"),
-        ("shaped", "No op skips its zeros there"),
+        ("shaped", "No op skips those zeros there"),
     ],
 )
 def test_what_a_page_begins_with(tmp_path, name, words):

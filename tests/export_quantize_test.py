@@ -109,7 +109,8 @@ def test_representative_data_in_every_form(data):
         (np.zeros((4, 8, 8, 3)), "hold 0 throughout"),
         (1e38 * np.sign(images() - 0.5), r"hold 1e\+38; expected magnitudes up"),
         (np.full((2, 8, 8, 3), "a"), "expected finite numbers"),
-        ([images(), images()], "have shape"),
+        ([images(), images()], r"have shape .* Join a list of batches"),
+        ([images(), images(4)], r"one array. Join a list of batches"),
         ([images(), [1.0]], "one array"),
         ({"z": images()}, "expected the inputs"),
         (iter([]), "no batch"),
@@ -320,6 +321,13 @@ def test_an_output_of_few_steps_is_said_to_be_so(offset, is_said, tmp_path):
     report = export_tflite(model, tmp_path / "model.tflite", **int8)
     assert any("hardly follows" in note for note in report.notes) == is_said
     assert (report.agreement.unfollowed > 0.5) == is_said
+
+
+def test_dynamic_says_when_nothing_is_large_enough(tmp_path):
+    for units, is_said in ((20, True), (64, False)):
+        model = keras.Sequential([keras.Input((20,)), keras.layers.Dense(units)])
+        report = export_tflite(model, tmp_path / "model.tflite", quantize="dynamic")
+        assert any("all is left in float32" in note for note in report.notes) == is_said
 
 
 def test_an_output_no_nearer_than_a_constant_is_refused(tmp_path):

@@ -55,6 +55,9 @@ def _guarded(main: Callable[..., None], argv: list[str], positional: bool) -> in
     except TfSynflowError as error:
         _print_error(error)
         return 1
+    except KeyboardInterrupt:
+        _print_error("interrupted")
+        return 130  # as of a process that the signal ends
     return 0
 
 

@@ -125,13 +125,24 @@ class BenchmarkReport:
         runtime = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return [
             f"Random inputs ({shapes}). {self.rounds} rounds, {self.seconds:g} s of timed running "
-            f"for each line, files in turn within a round; ratios are to {first}.",
+            f"for each line, files in turn within a round; ratios are to {first}."
+            + self._other_inputs(),
             "Peak memory is that of a process of its own, over an idle one with the runtime "
             "imported; load time with the file in the page cache.",
             f"{at['processor']}, {at['cores']} cores, {at['system']}"
             + (f", load average {load} at the start" if load is not None else "")
             + f"; {runtime}.",
         ]
+
+    def _other_inputs(self) -> str:
+        """Which files take other inputs than the first."""
+        measured = [self.of(path) for path in self.file_bytes]
+        return "".join(
+            f" {self.names()[one.path]} takes others ({', '.join(one.inputs)}), so that its times "
+            "are of another amount of work."
+            for one in measured
+            if one.inputs != measured[0].inputs
+        )
 
 
 def benchmark(

@@ -50,7 +50,7 @@ def _head(report: Any) -> str:
     elif report.zeros < _FEW * report.elements:
         lead += "Nothing is left to skip: a smaller file of this kind has smaller layers."
     else:
-        lead += "No op skips its zeros there: they may make the file smaller, not faster."
+        lead += "No op skips those zeros there: they may make the file smaller, not faster."
     return (
         f'<header><p class="eyebrow">Deployment report · {html.escape(TARGETS[report.target])}</p>'
         f"<h1>{html.escape(pathlib.Path(report.path).name)}</h1>"

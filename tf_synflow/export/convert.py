@@ -66,7 +66,8 @@ def _refusal(
     error: Exception, signature: Signature, batch_size: int | None, folder: str
 ) -> errors.TfSynflowError:
     """What the converter, or saving for it, raised, with what to do about it."""
-    if isinstance(error, OSError) or os.strerror(errno.ENOSPC) in str(error):
+    full = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+    if isinstance(error, OSError) or any(os.strerror(code) in str(error) for code in full):
         return errors.OutputError(
             f"Could not write the intermediate SavedModel to {folder} "
             f"({errors.first_line(error)}); expected room there. Free some, or point "

@@ -9,7 +9,7 @@ import tqdm
 from tf_synflow import errors
 from tf_synflow.export import samples as sample_data
 from tf_synflow.export.convert import Quantize, convert
-from tf_synflow.export.emitted import check_outputs, float_ops
+from tf_synflow.export.emitted import check_outputs, float_ops, read_tensors
 from tf_synflow.export.encode import encode
 from tf_synflow.export.encodings import Encoding, best
 from tf_synflow.export.probes import probes
@@ -93,6 +93,11 @@ class Formats:
         notes, reasons = [], {}
         if self.quantize == "int8" and (ops := float_ops(dense)):
             notes.append(f"computed in float, for want of an int8 kernel: {', '.join(ops)}")
+        if self.quantize == "dynamic" and all(t.dtype != "int8" for t in read_tensors(dense)):
+            notes.append(
+                "all is left in float32: TFLite stores weights of 1,024 elements or more in int8, "
+                "and there is none"
+            )
         encoded = encode(dense, _chooser(self.target, self.sparse is True, reasons))
         steps.update()
         batches = list(

@@ -136,17 +136,20 @@ def _checked(item: Input, values: Any, what: str) -> np.ndarray:
         array = np.asarray(values)
     except ValueError as error:
         raise errors.DataError(
-            f"{what} for input {item.name!r}: {error}; expected one array."
+            f"{what} for input {item.name!r}: {error}; expected one array. Join a list of batches: "
+            "numpy.concatenate(batches)."
         ) from error
     fits = array.ndim == len(item.shape) and all(
         want is None or want == got
         for want, got in zip(item.shape[1:], array.shape[1:], strict=True)
     )
+    is_batches = isinstance(values, list | tuple) and array.ndim == len(item.shape) + 1
     if not fits or not len(array):
         raise errors.DataError(
             f"{what} for input {item.name!r} have shape {array.shape}; expected at least one of "
             f"shape {item.shape[1:]}, counted along a first axis"
             + (": a single one is x[None]." if array.shape == item.shape[1:] else ".")
+            + (" Join a list of batches: numpy.concatenate(batches)." if is_batches else "")
         )
     if array.dtype.kind not in "fiub":
         raise errors.DataError(

@@ -10,8 +10,8 @@ from tf_synflow.scores import Scores
 from tf_synflow.scores.factors import Factors
 
 _MORE_ROUNDS = (
-    "Take more rounds, schedule=SynFlowPruningSchedule(compression, rounds=100), or a lower "
-    "compression: a round before the last left nothing to score."
+    "Take more rounds, 100 or above in schedule=SynFlowPruningSchedule(compression, rounds=…), or "
+    "a lower compression: a round before the last left nothing to score."
 )
 
 
