@@ -83,8 +83,9 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
     names = acceleration.names(shapes)
     if not names:
         raise errors.NoPrunableWeightsError(
-            f"target={target!r}: received a model without {acceleration.kernels}; expected some, "
-            "for those are what is pruned for it. Dense layers gain in blocks, structure='1x4'. "
+            f"target={target!r}: received no {acceleration.kernels} among the prunable weights; "
+            "expected some, for those are what is pruned for it. Dense layers gain in blocks, "
+            "structure='1x4'. "
             "Leave target= out to prune for size alone."
         )
     least = acceleration.lowest_compression
