@@ -53,10 +53,12 @@ def test_int8_from_a_file_of_inputs(model, tmp_path):
         (("--quantize=int8",), "representative_data is missing"),
         (("--quantize=int8", "--representative_data=nowhere.npy"), "could not be read"),
         (("--quantize=int8", f"--representative_data={__file__}"), "could not be read"),
+        (("--quantize=int8", "--representative_data={model}"), "could not be read"),
         (("--sparse=true", "--target=microcontroller"), "no tensor can be encoded"),
     ],
 )
 def test_what_cannot_be_exported_is_one_message(model, tmp_path, flags, words):
+    flags = [flag.format(model=model) for flag in flags]
     result = export(model, tmp_path / "model.tflite", *flags)
     assert result.returncode == 1
     assert words in result.stderr

@@ -73,6 +73,16 @@ def test_mixed_precision_is_exported_in_float32(k, tmp_path):
 
 
 @pytest.mark.parametrize("k", KERASES)
+def test_an_output_without_a_batch(k, tmp_path):
+    inputs = k.layers.Input((8,))
+    logits = k.layers.Dense(10)(inputs)
+    mean = keras.ops.mean(logits) if k is keras else tf.reduce_mean(logits)
+    report = export_tflite(k.Model(inputs, mean), tmp_path / "model.tflite")
+    assert report.batch_size == 1  # of more CompiledModel is given one by one
+    assert report.agreement.max_rel < 1e-6
+
+
+@pytest.mark.parametrize("k", KERASES)
 def test_a_float64_input_is_exported_in_float32(k, tmp_path):
     model = k.Sequential([k.Input((20,), dtype="float64"), k.layers.Dense(4, dtype="float32")])
     report = export_tflite(model, tmp_path / "model.tflite")

@@ -64,5 +64,5 @@ def whole(path: str | os.PathLike) -> Iterator[pathlib.Path]:
     except OSError as error:
         raise errors.OutputError(
             f"{str(path)!r} could not be written ({error}); expected a folder that exists, can be "
-            "written to and has enough room. Nothing was left there."
+            "written to and has enough room. What was there is as it was."
         ) from error

@@ -100,7 +100,12 @@ def _arrays(flag: str, path: str | None) -> Any:
         return None
     try:
         loaded = np.load(path, allow_pickle=False)
-        return loaded if isinstance(loaded, np.ndarray) else dict(loaded)
+        if isinstance(loaded, np.ndarray):
+            return loaded
+        arrays = dict(loaded)
+        if any(isinstance(array, bytes) for array in arrays.values()):
+            raise zipfile.BadZipFile  # of other things, as a .keras file is
+        return arrays
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         # NumPy takes whatever it does not know for a pickle, and advises to load it unsafely.
         why = first_line(error) if isinstance(error, OSError) else "it is something else, or cut"

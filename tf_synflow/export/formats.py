@@ -15,7 +15,6 @@ from tf_synflow.export.encodings import Encoding, best
 from tf_synflow.export.probes import probes
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import (
-    FEW_STEPS,
     SAME_FORMAT_TOLERANCES,
     Agreement,
     check_same,
@@ -25,11 +24,11 @@ from tf_synflow.export.weights import Weight
 from tf_synflow.flow.weights import is_quantization_aware
 from tf_synflow.targets import Target
 
+_ENOUGH = 32
+"""With fewer representative samples a note says so."""
+
 _COMPARED = 64
 """How many of the representative samples an int8 file is compared on."""
-
-_HARDLY_FOLLOWED = 0.5
-"""From which share of an output's variation on that is said; at 1 `verify` refuses the file."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +90,12 @@ class Formats:
         check_outputs(dense, self.signature.model.name)
         steps.update()
         notes, reasons = [], {}
+        count = len(next(iter(self.known.values()))) if self.known else _ENOUGH
+        if count < _ENOUGH:
+            notes.append(
+                f"the range of every activation was measured on {count} representative inputs; "
+                "a few hundred are expected, for what lies outside of it is clipped"
+            )
         if self.quantize == "int8" and (ops := float_ops(dense)):
             notes.append(f"computed in float, for want of an int8 kernel: {', '.join(ops)}")
         if self.quantize == "dynamic" and all(t.dtype != "int8" for t in read_tensors(dense)):
@@ -116,11 +121,6 @@ class Formats:
                 raise errors.ExportError(error.reason, advice.lstrip()) from error
 
         content, agreement = _choose(dense, encoded, self.sparse, verified, reasons, notes)
-        if (agreement.unfollowed or 0) > _HARDLY_FOLLOWED:
-            notes.append(
-                f"WARNING: an output hardly follows the model's: its error is "
-                f"{agreement.unfollowed:.2g} of what that varies by over these inputs. {FEW_STEPS}"
-            )
         steps.update()
         return File(dense, encoded, content, batch_size, agreement, reasons, notes)
 
@@ -155,7 +155,7 @@ def _calibrated(
 ) -> Iterator[tuple[str, sample_data.Batch]]:
     """What an int8 file is compared on: inputs in the range that it was made for."""
     size = batch_size or 8
-    few = {name: array[:_COMPARED] for name, array in known.items()}
+    few = sample_data.spread(known, _COMPARED)
     given = [("representative", few)]
     if samples is not None:
         given.append(("sample", sample_data.by_name(signature.inputs, samples, "samples")))

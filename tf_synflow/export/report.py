@@ -136,7 +136,7 @@ class ExportReport:
             f"  Dense with 30 % zeros or more: {count} of the weights, for {reason}."
             for reason, count in reasons.items()
         ]
-        lines += [f"  Note: {note}." for note in self.notes]
+        lines += [f"  Note: {note.rstrip('.')}." for note in (*self.notes, *found.notes)]
         runtime = ", ".join(f"{name} {version}" for name, version in self.versions.items())
         return [*lines, f"  Checked with {runtime}."]
 

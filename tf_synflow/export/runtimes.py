@@ -83,7 +83,11 @@ def compiled_model(content: bytes) -> Run:
             _run_buffers(model, buffers, {n: v[i : i + size] for n, v in batch.items()})
             for i in range(0, count, size)
         ]
-        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+        if len(parts) == 1:
+            return parts[0]  # also an output without a batch
+        return {
+            name: np.concatenate([np.atleast_1d(part[name]) for part in parts]) for name in parts[0]
+        }
 
     return run
 

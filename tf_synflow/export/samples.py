@@ -98,6 +98,15 @@ def representative(inputs: tuple[Input, ...], data: Any) -> Batch:
     return _first(joined)
 
 
+def spread(given: Batch, most: int) -> Batch:
+    """At most so many samples, from all over: what is listed by class has one class in front."""
+    count = len(next(iter(given.values())))
+    if count <= most:
+        return given
+    chosen = np.linspace(0, count - 1, most).astype(int)
+    return {name: array[chosen] for name, array in given.items()}
+
+
 def in_batches(given: Batch, size: int, whole: bool = True) -> Iterator[Batch]:
     """The samples in batches of `size`; with `whole` the last is filled up by repetition."""
     count = len(next(iter(given.values())))
@@ -110,7 +119,7 @@ def in_batches(given: Batch, size: int, whole: bool = True) -> Iterator[Batch]:
 
 def _first(given: Batch) -> Batch:
     """The samples that calibrate, if any range can be measured on them."""
-    given = {name: array[:MOST_REPRESENTATIVE] for name, array in given.items()}
+    given = spread(given, MOST_REPRESENTATIVE)
     arrays = [array for array in given.values() if array.dtype.kind != "b"]
     if arrays and all(array.min() == array.max() for array in arrays):
         raise errors.DataError(

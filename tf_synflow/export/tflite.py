@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from tf_synflow import compat, errors, files, progress, quantities
 from tf_synflow.export import arguments
+from tf_synflow.export import samples as sample_data
 from tf_synflow.export.convert import Quantize
 from tf_synflow.export.emitted import read_tensors
 from tf_synflow.export.formats import Formats
@@ -60,7 +61,8 @@ def export_tflite(
           the file is compared with the model as it was.
       representative_data: for "int8", a few hundred real inputs: an array, a list of arrays for
           several inputs, a dictionary by input name, or a tf.data.Dataset or other iterable of
-          batches (of which a tuple's first entry is the inputs). At most 1,024 samples are used.
+          batches (of which a tuple's first entry is the inputs). At most 1,024 samples are used,
+          of an array from all over it.
           A model after TFMOT's quantization-aware training knows its ranges and takes none.
       batch_size: the batch in the file: a number, None for any, or "auto": any where the
           converter and the runtimes can, else 1.
@@ -108,6 +110,8 @@ def export_tflite(
         formats = Formats(
             signature, plain, quantize, known, target, sparse, samples, seed, tolerance
         )
+        if samples is not None:
+            sample_data.by_name(signature.inputs, samples, "samples")
         wanted = arguments.checked_batch(batch_size, signature)
         try:
             file = formats.file(None if wanted == "auto" else wanted, steps)

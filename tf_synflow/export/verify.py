@@ -1,7 +1,6 @@
 """Runs TFLite bytes in the runtimes that users have and compares them with the Keras model."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from tf_synflow import errors
 from tf_synflow.export import runtimes
+from tf_synflow.export.following import Following
 from tf_synflow.export.samples import Batch
 from tf_synflow.process import quiet
 
@@ -25,18 +25,6 @@ SAME_FORMAT_TOLERANCES = {None: 1e-5, "float16": 1e-5, "dynamic": 1e-5, "int8": 
 The kernel for int8 blocks rounds some results to the neighbouring one of the 256 steps.
 """
 
-FEW_STEPS = (
-    "A narrow range far from zero has few of the 256 steps of int8: take the offset out of the "
-    "network, or another quantize; and see that no representative sample is an outlier."
-)
-"""What an output may come from that does not follow the model's."""
-
-_FEWEST_TO_FOLLOW = 16
-"""Over fewer inputs, or such as are nearly the same, what an output varies by says little."""
-
-_NO_VARIATION = 1e-6
-"""Relative to the largest value: what float32 rounds is nothing that a file could follow."""
-
 Probes = Iterable[tuple[str, Batch]]
 
 
@@ -50,12 +38,13 @@ class Agreement:
       worst_output: the output where `max_rel` was.
       argmax: share of rows (last axis) whose largest entry is the same; None without such rows.
       n_inputs: how many single inputs were run.
-      unfollowed: of the output that the file follows least, the error over the inputs relative to
-        how far the model's own output varies over them (root mean squares): at 1 a constant would
-        do as well. None where no output varies.
+      unfollowed: of the output that the file follows least, the share of what the model's varies
+        by over the inputs that is not in the file's, see `following`: at 1 a constant would do as
+        well. None where no output varies.
       tolerance: what `max_rel` was held against.
       runtimes: in which the file was run, and the largest relative difference there.
       not_run: in which it was not, and why.
+      notes: on outputs that the file follows only just.
     """
 
     max_abs: float
@@ -67,6 +56,7 @@ class Agreement:
     tolerance: float
     runtimes: dict[str, float]
     not_run: dict[str, str]
+    notes: tuple[str, ...] = ()
 
 
 # Hardly any of the input reaches an output no larger than this; in int8 all of it is rounding.
@@ -82,8 +72,7 @@ def verify(
     """Runs a file beside its model: in each of `RUNTIMES`, with their default delegates.
 
     Two errors are looked at: the largest, against the largest value of an output; and that of all
-    inputs, against what the output varies by over them: one of 100 ± 0.3 that is 100 throughout is
-    within any tolerance of its largest value, and says nothing of its input.
+    inputs, against what the output varies by over them, see `following`.
 
     Args:
       content: the TFLite file's bytes, with a signature.
@@ -111,7 +100,9 @@ def verify(
     outputs = [output for found in seen.values() for output in found]
     worst = _worst(outputs, tolerance)
     if tolerance < 1:
-        _check_followed(outputs)
+        for output in outputs:
+            output.following.check()
+    shares = [output.following.unfollowed for output in outputs]
     rows = sum(output.rows for output in outputs)
     return Agreement(
         max_abs=max(output.difference for output in outputs),
@@ -119,10 +110,13 @@ def verify(
         worst_output=worst.name,
         argmax=sum(output.same for output in outputs) / rows if rows else None,
         n_inputs=sum(len(next(iter(case.batch.values()))) for case in cases),
-        unfollowed=max((o.unfollowed for o in outputs if o.unfollowed is not None), default=None),
+        unfollowed=max((share for share in shares if share is not None), default=None),
         tolerance=tolerance,
         runtimes={name: max(o.relative for o in found) for name, found in seen.items()},
         not_run=not_run,
+        notes=tuple(
+            note for output in next(iter(seen.values())) for note in output.following.notes()
+        ),
     )
 
 
@@ -235,20 +229,6 @@ def _worst(outputs: list["_Output"], tolerance: float, other: str = "the Keras m
     return worst
 
 
-def _check_followed(outputs: list["_Output"]) -> None:
-    """An error if one of the outputs could as well be a constant."""
-    for output in outputs:
-        if output.n_inputs >= _FEWEST_TO_FOLLOW and (output.unfollowed or 0) >= 1:
-            raise errors.ExportError(
-                f"The TFLite file does not follow the Keras model in output {output.name!r}: its "
-                f"error in {output.runtime} is {output.unfollowed:.3g} of what that varies by over "
-                f"{output.n_inputs} inputs ({output.variation:.3g}, root mean squares, at a "
-                f"largest value of {output.scale:.3g}), so that a constant would be as near; "
-                "expected less than 1.",
-                f"No file was written. {FEW_STEPS}",
-            )
-
-
 class _Output:
     """What was seen of one output."""
 
@@ -257,8 +237,7 @@ class _Output:
         self.where = ""
         self.difference = self.scale = 0.0
         self.rows = self.same = 0
-        self._expected: list[np.ndarray] = []
-        self._squares = 0.0
+        self.following = Following(name, runtime)
 
     def add(self, where: str, expected: np.ndarray, received: np.ndarray) -> None:
         broken = np.count_nonzero(~np.isfinite(received))
@@ -277,30 +256,11 @@ class _Output:
         if difference > self.difference or not self.where:
             self.difference, self.where = difference, where
         self.scale = max(self.scale, float(np.abs(expected).max(initial=0)))
-        self._expected.append(expected)
-        self._squares += float(np.sum((expected - received) ** 2))
+        self.following.add(expected, received)
         if expected.ndim > 1 and expected.shape[-1] > 1:
             same = expected.argmax(-1) == received.argmax(-1)
             self.rows += same.size
             self.same += int(same.sum())
-
-    @property
-    def n_inputs(self) -> int:
-        return sum(len(value) for value in self._expected)
-
-    @property
-    def variation(self) -> float:
-        """Root mean square of the expected values about their means over the inputs."""
-        if len({value.shape[1:] for value in self._expected}) > 1:
-            return 0.0  # of inputs of several sizes
-        return math.sqrt(np.concatenate(self._expected).var(axis=0).mean())
-
-    @property
-    def unfollowed(self) -> float | None:
-        if self.variation <= _NO_VARIATION * self.scale:
-            return None
-        size = sum(value.size for value in self._expected)
-        return math.sqrt(self._squares / size) / self.variation
 
     @property
     def relative(self) -> float:

@@ -26,7 +26,7 @@ def apart(one: np.ndarray, other: np.ndarray) -> tuple[float, float]:
 
     NaN is as NaN, and infinity as infinity of the same sign; else they are infinitely apart.
     """
-    one, other = one.astype(np.float64, copy=False), other.astype(np.float64, copy=False)
+    one, other = (np.atleast_1d(array).astype(np.float64, copy=False) for array in (one, other))
     with np.errstate(invalid="ignore"):
         difference = np.abs(one - other)
     difference[(one == other) | (np.isnan(one) & np.isnan(other))] = 0
