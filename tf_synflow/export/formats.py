@@ -93,8 +93,8 @@ class Formats:
         count = len(next(iter(self.known.values()))) if self.known else _ENOUGH
         if count < _ENOUGH:
             notes.append(
-                f"the range of every activation was measured on {count} representative inputs; "
-                "a few hundred are expected, for what lies outside of it is clipped"
+                f"representative_data hold {count}, and a few hundred are expected: what lies "
+                "outside of the ranges that are measured on them is clipped"
             )
         if self.quantize == "int8" and (ops := float_ops(dense)):
             notes.append(f"computed in float, for want of an int8 kernel: {', '.join(ops)}")
