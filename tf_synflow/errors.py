@@ -88,12 +88,14 @@ class ExportError(TfSynflowError, RuntimeError):
     """An exported file that does not compute what the Keras model computes.
 
     Attributes:
-      reason: what came and what was expected, without what to do about it.
+      reason: what came and what was expected; all that is worth a note where another file was
+        written.
+      advice: what to do about it.
     """
 
     def __init__(self, reason: str, advice: str = ""):
         super().__init__(f"{reason} {advice}" if advice else reason)
-        self.reason = reason
+        self.reason, self.advice = reason, advice
 
 
 def _closest(received: str, known: list[str]) -> str | None:

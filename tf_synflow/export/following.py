@@ -54,12 +54,12 @@ class Following:
         if not expected.size:
             return
         pair = np.stack([np.atleast_1d(expected), np.atleast_1d(received)])
+        if pair.ndim == 2:
+            pair = pair[..., np.newaxis]  # a single column
         if not self._inputs:
             self._first = pair[:, 0]
-            self._sums = np.zeros_like(self._first)
-            self._products = np.zeros_like(self._first)  # with what the model gives
-            self._file_squares = np.zeros_like(self._first[1])
-            self._largest = np.zeros_like(self._first[0])
+            self._sums, self._squares = np.zeros_like(self._first), np.zeros_like(self._first)
+            self._both, self._largest = np.zeros_like(self._first[0]), np.zeros_like(self._first[0])
         if pair.shape[2:] != self._first.shape[1:]:
             self._is_uneven = True  # of inputs of several sizes
             return
@@ -70,8 +70,8 @@ class Following:
         self._largest = np.maximum(self._largest, np.abs(pair[0]).max(axis=0))
         moved = pair - self._first[:, np.newaxis]  # near zero, so that squares lose nothing
         self._sums += moved.sum(axis=1)
-        self._products += (moved * moved[0]).sum(axis=1)
-        self._file_squares += (moved[1] ** 2).sum(axis=0)
+        self._squares += (moved**2).sum(axis=1)
+        self._both += (moved[0] * moved[1]).sum(axis=0)
 
     @property
     def unfollowed(self) -> float | None:
@@ -98,7 +98,7 @@ class Following:
 
     def notes(self) -> list[str]:
         """What a user should know of a file that is not refused."""
-        if not self._can_tell() or not (self._by_column()[1] > _HARDLY).any():
+        if not self._can_tell():
             return []
         if self._has_fixed_range:
             if self.unfollowed < _LOST:
@@ -124,11 +124,11 @@ class Following:
         if not self._inputs or self._is_uneven:
             return np.empty(0, int), np.empty(0)
         means = self._sums / self._inputs
-        of_model, of_both = (
-            _by_last_axis(product / self._inputs - mean * means[0]).mean(axis=0)
-            for product, mean in zip(self._products, means, strict=True)
+        of_model, of_file = (
+            _by_last_axis(variance).mean(axis=0)
+            for variance in self._squares / self._inputs - means**2
         )
-        of_file = _by_last_axis(self._file_squares / self._inputs - means[1] ** 2).mean(axis=0)
+        of_both = _by_last_axis(self._both / self._inputs - means[0] * means[1]).mean(axis=0)
         largest = _by_last_axis(self._largest).max(axis=0)
         columns = np.flatnonzero(of_model > (_NO_VARIATION * largest) ** 2)
         with np.errstate(divide="ignore", invalid="ignore"):  # where the file is constant
@@ -139,13 +139,12 @@ class Following:
     def _where(self) -> str:
         """The columns that are lost, where there are several columns."""
         columns, shares = self._by_column()
-        lost = columns[shares >= _LOST]
-        if self._first.ndim == 1 or self._first.shape[-1] == 1 or not lost.size:
+        lost, number = columns[shares >= _LOST], self._first.shape[-1]
+        if number == 1 or not lost.size:
             return ""
-        number = self._first.shape[-1]
         listed = ", ".join(map(str, lost[:5])) + (", …" if lost.size > 5 else "")
         return f" (in {lost.size} of {number} columns, the last axis: {listed})"
 
 
 def _by_last_axis(array: np.ndarray) -> np.ndarray:
-    return array.reshape(-1, array.shape[-1] if array.ndim else 1)
+    return array.reshape(-1, array.shape[-1])

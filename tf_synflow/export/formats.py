@@ -14,12 +14,7 @@ from tf_synflow.export.encode import encode
 from tf_synflow.export.encodings import Encoding, best
 from tf_synflow.export.probes import probes
 from tf_synflow.export.signature import Signature
-from tf_synflow.export.verify import (
-    SAME_FORMAT_TOLERANCES,
-    Agreement,
-    check_same,
-    verify,
-)
+from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, Agreement, check_same, verify
 from tf_synflow.export.weights import Weight
 from tf_synflow.flow.weights import is_quantization_aware
 from tf_synflow.targets import Target
@@ -62,6 +57,7 @@ class Formats:
       signature: of the model that the file is compared with.
       plain: the model that is converted.
       known: representative data by input name, None where no ranges are measured.
+      samples: to compare on as well, by input name, or None.
     """
 
     signature: Signature
@@ -70,7 +66,7 @@ class Formats:
     known: sample_data.Batch | None
     target: Target
     sparse: Literal["auto"] | bool
-    samples: Any
+    samples: sample_data.Batch | None
     seed: int
     tolerance: float
 
@@ -90,8 +86,7 @@ class Formats:
         check_outputs(dense, self.signature.model.name)
         steps.update()
         notes, reasons = [], {}
-        count = len(next(iter(self.known.values()))) if self.known else _ENOUGH
-        if count < _ENOUGH:
+        if self.known and (count := len(next(iter(self.known.values())))) < _ENOUGH:
             notes.append(
                 f"representative_data hold {count}, and a few hundred are expected: what lies "
                 "outside of the ranges that are measured on them is clipped"
@@ -108,7 +103,7 @@ class Formats:
         batches = list(
             probes(self.signature, batch_size=batch_size, samples=self.samples, seed=self.seed)
             if self.known is None
-            else _calibrated(self.signature, self.known, self.samples, batch_size)
+            else _calibrated(self.known, self.samples, batch_size)
         )
 
         def verified(content: bytes) -> Agreement:
@@ -117,8 +112,8 @@ class Formats:
                     check_same(content, dense, batches, SAME_FORMAT_TOLERANCES[self.quantize])
                 return verify(content, self.signature, batches, self.tolerance)
             except errors.ExportError as error:
-                advice = str(error).removeprefix(error.reason) + self._advice()
-                raise errors.ExportError(error.reason, advice.lstrip()) from error
+                advice = " ".join(filter(None, (error.advice, self._advice())))
+                raise errors.ExportError(error.reason, advice) from error
 
         content, agreement = _choose(dense, encoded, self.sparse, verified, reasons, notes)
         steps.update()
@@ -128,11 +123,11 @@ class Formats:
         """What else may mend a file that is wrong, by how it was asked for."""
         if is_quantization_aware(self.signature.model):
             return (
-                " Ranges of quantization-aware training begin wide, and outputs within a step or "
+                "Ranges of quantization-aware training begin wide, and outputs within a step or "
                 "two of them are coarse: train for some hundred steps first."
             )
         if self.sparse is True:
-            return " Or take sparse='auto', which falls back to the dense file."
+            return "Or take sparse='auto', which falls back to the dense file."
         return ""
 
 
@@ -151,14 +146,14 @@ def _chooser(
 
 
 def _calibrated(
-    signature: Signature, known: sample_data.Batch, samples: Any, batch_size: int | None
+    known: sample_data.Batch, samples: sample_data.Batch | None, batch_size: int | None
 ) -> Iterator[tuple[str, sample_data.Batch]]:
     """What an int8 file is compared on: inputs in the range that it was made for."""
     size = batch_size or 8
     few = sample_data.spread(known, _COMPARED)
     given = [("representative", few)]
     if samples is not None:
-        given.append(("sample", sample_data.by_name(signature.inputs, samples, "samples")))
+        given.append(("sample", samples))
     for kind, arrays in given:
         for batch in sample_data.in_batches(arrays, size, whole=batch_size is not None):
             yield kind, batch
@@ -187,5 +182,7 @@ def _choose(
         try:
             return encoded, verified(encoded)
         except errors.ExportError as error:
-            notes.append(f"stored dense, for the sparse file was wrong ({error.reason})")
+            notes.append(
+                f"stored dense, for the sparse file was wrong ({error.reason.rstrip('.')})"
+            )
     return dense, verified(dense)

@@ -107,11 +107,11 @@ def export_tflite(
         given = getattr(model, "inputs", None) if graph.is_graph(model) else None
         signature = Signature(reference, [tensor.name for tensor in given or ()] or None)
         known = arguments.representative(signature, quantize, representative_data)
+        if samples is not None:
+            samples = sample_data.by_name(signature.inputs, samples, "samples")
         formats = Formats(
             signature, plain, quantize, known, target, sparse, samples, seed, tolerance
         )
-        if samples is not None:
-            sample_data.by_name(signature.inputs, samples, "samples")
         wanted = arguments.checked_batch(batch_size, signature)
         try:
             file = formats.file(None if wanted == "auto" else wanted, steps)

@@ -85,8 +85,7 @@ def of_target(target: str, shapes: Shapes, compression: float) -> tuple[list[str
         raise errors.NoPrunableWeightsError(
             f"target={target!r}: received no {acceleration.kernels} among the prunable weights; "
             "expected some, for those are what is pruned for it. Dense layers gain in blocks, "
-            "structure='1x4'. "
-            "Leave target= out to prune for size alone."
+            "structure='1x4'. Leave target= out to prune for size alone."
         )
     least = acceleration.lowest_compression
     if compression < least:
