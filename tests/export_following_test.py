@@ -47,13 +47,18 @@ def test_what_half_of_the_columns_lost_is_refused(varied):
     lost = table.copy()
     lost[:, 2:] = 0.1
     following = followed(table, lost)
-    with pytest.raises(errors.ExportError, match=r"in 3 of 5 columns, the last axis: 2, 3, 4\)"):
+    with pytest.raises(
+        errors.ExportError, match=r"in 3 of 5 columns that vary, the last axis: 2, 3, 4\)"
+    ):
         following.check()
     lost[:, 3:] = table[:, 3:]
     following = followed(table, lost)
     following.check()
     (note,) = following.notes()
-    assert "output 'y' does not follow the model's (in 1 of 5 columns, the last axis: 2)" in note
+    assert (
+        "output 'y' does not follow the model's (in 1 of 5 columns that vary, the last axis: 2)"
+        in note
+    )
 
 
 def test_a_saturated_sigmoid_is_as_near_as_int8_has_it():
@@ -120,7 +125,8 @@ def test_scores_beside_pixels_in_one_output_are_refused_in_int8(tmp_path):
     int8 = {"quantize": "int8", "representative_data": data}
     path = tmp_path / "model.tflite"
     with pytest.raises(
-        errors.ExportError, match="output 'both': .*in 10 of 14 columns, the last axis: 4, 5"
+        errors.ExportError,
+        match="output 'both': .*in 10 of 14 columns that vary, the last axis: 4, 5",
     ):
         export_tflite(together, path, **int8)
     assert not path.exists()

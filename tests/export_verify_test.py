@@ -62,6 +62,24 @@ def test_one_weight_changed_in_the_file_is_found_out(content, model, value):
         run(content.replace(weight, value.tobytes()), model)
 
 
+def test_a_file_that_follows_nothing_is_refused_or_warned_of():
+    """Within any tolerance of the largest value, for both have the same large biases."""
+
+    def far_from_zero():
+        other = network()
+        other.layers[-1].bias.assign([1e3] * 4)
+        return Signature(other)
+
+    content, reference = convert(far_from_zero()), far_from_zero()
+    data = np.random.default_rng(0).standard_normal((64, 12))
+    batches = list(probes(reference, batch_size=None, samples=data))
+    with pytest.raises(errors.ExportError, match="does not follow the Keras model in output 'y'"):
+        verify(content, reference, batches, 1e-2)
+    agreement = verify(content, reference, batches, 1e-2, must_follow=False)
+    assert "WARNING" in agreement.notes[0]
+    assert agreement.unfollowed > 0.95
+
+
 def test_bytes_that_are_no_model_do_not_load(model):
     with pytest.raises(errors.ExportError, match="cannot load"):
         run(b"not a flatbuffer at all", model)

@@ -139,11 +139,11 @@ class Following:
     def _where(self) -> str:
         """The columns that are lost, where there are several columns."""
         columns, shares = self._by_column()
-        lost, number = columns[shares >= _LOST], self._first.shape[-1]
-        if number == 1 or not lost.size:
+        lost = columns[shares >= _LOST]
+        if self._first.shape[-1] == 1 or not lost.size:
             return ""
         listed = ", ".join(map(str, lost[:5])) + (", …" if lost.size > 5 else "")
-        return f" (in {lost.size} of {number} columns, the last axis: {listed})"
+        return f" (in {lost.size} of {columns.size} columns that vary, the last axis: {listed})"
 
 
 def _by_last_axis(array: np.ndarray) -> np.ndarray:

@@ -110,7 +110,7 @@ class Formats:
             try:
                 if content is not dense:
                     check_same(content, dense, batches, SAME_FORMAT_TOLERANCES[self.quantize])
-                return verify(content, self.signature, batches, self.tolerance)
+                return verify(content, self.signature, batches, self.tolerance, self._must_follow)
             except errors.ExportError as error:
                 advice = " ".join(filter(None, (error.advice, self._advice())))
                 raise errors.ExportError(error.reason, advice) from error
@@ -118,6 +118,15 @@ class Formats:
         content, agreement = _choose(dense, encoded, self.sparse, verified, reasons, notes)
         steps.update()
         return File(dense, encoded, content, batch_size, agreement, reasons, notes)
+
+    @property
+    def _must_follow(self) -> bool:
+        """Whether a file that tells no more than a constant is refused: in int8.
+
+        There one range holds all of an activation, in steps. What floats lose lies below what they
+        round, like the signal of a network beside its biases that was pruned and not trained.
+        """
+        return self.quantize == "int8" and self.tolerance < 1
 
     def _advice(self) -> str:
         """What else may mend a file that is wrong, by how it was asked for."""

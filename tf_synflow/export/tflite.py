@@ -71,8 +71,8 @@ def export_tflite(
           compared on these and the representative ones alone: it is right in their range only.
       seed: of the random inputs.
       tolerance: largest accepted difference, relative to the largest magnitude of each output; by
-          default what the number format allows: `export.verify.TOLERANCES`. Below 1 a file is also
-          refused that follows an output no better than a constant would.
+          default what the number format allows: `export.verify.TOLERANCES`. Below 1 an int8 file
+          is also refused that follows an output no better than a constant would.
       verbose: True, False or "auto": a progress bar on what takes over two seconds.
 
     Returns:
