@@ -1,6 +1,7 @@
-"""What each encoding of a dense layer costs: three of 1024 x 1024, batch 1, one thread.
+"""What each encoding of a dense layer costs: three in a row, batch 1, one thread.
 
     python benchmarks/export_speed.py
+    python benchmarks/export_speed.py --size=256  # all weights in a cache
 
 Times are interleaved, medians of 50 runs in ai-edge-litert, in one process. The costs in
 tf_synflow/export/encodings.py are from here: time over the dense time, over the share that is
@@ -13,27 +14,27 @@ import time
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from absl import app
+from absl import app, flags
 
 from tf_synflow import compat
 from tf_synflow.export.convert import convert
 from tf_synflow.export.encode import encode
 from tf_synflow.export.signature import Signature
 
-SIZE = 1024
+_SIZE = flags.DEFINE_integer("size", 1024, "Inputs and outputs of each layer.")
 
 
 def dense_file(zeros: float, block: int, quantize: str | None) -> bytes:
     """An MLP whose zeros come in blocks of 1 x `block` along the input."""
-    keras = compat.keras()
+    keras, size = compat.keras(), _SIZE.value
     rng = np.random.default_rng(0)
-    layers = [keras.layers.Dense(SIZE, activation="relu") for _ in range(3)]
-    model = keras.Sequential([keras.Input((SIZE,), name="x"), *layers])
+    layers = [keras.layers.Dense(size, activation="relu") for _ in range(3)]
+    model = keras.Sequential([keras.Input((size,), name="x"), *layers])
     for layer in layers:
         kernel, bias = layer.get_weights()
-        kernel[np.repeat(rng.random((SIZE // block, SIZE)) < zeros, block, axis=0)] = 0
+        kernel[np.repeat(rng.random((size // block, size)) < zeros, block, axis=0)] = 0
         layer.set_weights([kernel, bias])
-    inputs = {"x": rng.standard_normal((16, SIZE)).astype(np.float32)}
+    inputs = {"x": rng.standard_normal((16, size)).astype(np.float32)}
     known = inputs if quantize == "int8" else None
     return convert(Signature(model), quantize=quantize, representative=known)
 
@@ -49,13 +50,14 @@ def times(files: dict[str, bytes]) -> dict[str, float]:
 
     found: dict[str, list[float]] = {name: [] for name in files}
     loaded = {name: Interpreter(model_content=file, num_threads=1) for name, file in files.items()}
-    inputs = np.random.default_rng(1).standard_normal((1, SIZE)).astype(np.float32)
+    inputs = np.random.default_rng(1).standard_normal((1, _SIZE.value)).astype(np.float32)
     for interpreter in loaded.values():
         interpreter.allocate_tensors()
         interpreter.set_tensor(interpreter.get_input_details()[0]["index"], inputs)
         interpreter.invoke()
     for _ in range(50):
         for name, interpreter in loaded.items():
+            interpreter.invoke()  # brings back to the cache what the others have put out of it
             start = time.perf_counter()
             interpreter.invoke()
             found[name].append(time.perf_counter() - start)

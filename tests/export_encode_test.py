@@ -14,6 +14,8 @@ from tf_synflow.export.encode import encode
 from tf_synflow.export.probes import probes
 from tf_synflow.export.signature import Signature
 from tf_synflow.export.verify import SAME_FORMAT_TOLERANCES, TOLERANCES, check_same, verify
+from tf_synflow.export.weights import weights_of
+from tf_synflow.tflite.graph import read_graphs
 
 FORMATS = [None, "float16", "dynamic", "int8"]
 
@@ -80,6 +82,25 @@ def test_blocks_are_found_in_the_zeros_and_run_sparse():
     content, *_ = converted(network(0.97, 16, width=256), "int8")
     packed = encode(content, lambda weight: choices.best(weight, "cpu-x86", False)[0])
     assert encodings(packed)[(256, 256)] == ("block 1x16", False)
+
+
+@pytest.mark.parametrize(
+    ("quantize", "zeros", "block", "sparse", "cached"),
+    [
+        (None, 0.93, 1, "rows", "csr"),
+        (None, 0.99, 1, "rows", "rows"),
+        (None, 0.8, 4, "block 1x4", "csr"),
+        (None, 0.95, 4, "block 1x4", "block 1x4"),
+        ("int8", 0.97, 16, "block 1x16", "dense"),
+    ],
+)
+def test_in_a_cache_the_dense_kernel_is_faster(quantize, zeros, block, sparse, cached):
+    """Measured: docs/export.md. Sparse kernels are as fast there as elsewhere."""
+    content, *_ = converted(network(zeros, block, width=256), quantize)
+    (weights,) = weights_of(read_graphs(content))
+    (weight,) = (one for one in weights.values() if one.values.shape == (256, 256))
+    for file_bytes, expected in ((np.inf, sparse), (8e6, sparse), (1e6, cached), (1e5, cached)):
+        assert choices.best(weight, "cpu-x86", False, file_bytes)[0] == expected
 
 
 @pytest.mark.parametrize("zeros", [0.97, 0.99, 0.999])

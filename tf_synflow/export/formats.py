@@ -98,7 +98,7 @@ class Formats:
                 "all is left in float32: TFLite stores weights of 1,024 elements or more in int8, "
                 "and there is none"
             )
-        encoded = encode(dense, _chooser(self.target, self.sparse is True, reasons))
+        encoded = encode(dense, _chooser(self.target, self.sparse is True, len(dense), reasons))
         steps.update()
         batches = list(
             probes(self.signature, batch_size=batch_size, samples=self.samples, seed=self.seed)
@@ -141,12 +141,12 @@ class Formats:
 
 
 def _chooser(
-    target: Target, everything: bool, reasons: dict[str, str]
+    target: Target, everything: bool, file_bytes: int, reasons: dict[str, str]
 ) -> Callable[[Weight], Encoding]:
     """Chooses the encoding of a weight, and notes why one with many zeros stays dense."""
 
     def choose(weight: Weight) -> Encoding:
-        encoding, reason = best(weight, target, everything)
+        encoding, reason = best(weight, target, everything, file_bytes)
         if encoding == "dense" and weight.has_many_zeros:
             reasons[weight.name] = reason
         return encoding
