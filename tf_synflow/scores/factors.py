@@ -199,7 +199,8 @@ def _outer(inputs: np.ndarray, signals: np.ndarray, out: np.ndarray) -> None:
 
 
 def _scaled(array: np.ndarray, exponent: int) -> np.ndarray:
-    return (array * np.ldexp(1.0, exponent)).astype(np.float32)
+    scaled = np.empty(array.shape, np.float32)
+    return np.multiply(array, np.ldexp(1.0, exponent), out=scaled, casting="same_kind")
 
 
 def _joined(parts: Sequence[np.ndarray]) -> np.ndarray | None:

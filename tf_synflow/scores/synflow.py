@@ -111,7 +111,10 @@ class SynapticFlow:
             found, log2_scale = self._flow(self._one, fixed)
         tensors = []
         for name, survivors in self._survivors.items():
-            rows, signals, gradients = ([one.numpy() for one in part] for part in found[name])
+            # By the buffer protocol: `numpy` copies, and there is as much of this as in a product.
+            rows, signals, gradients = (
+                [np.asarray(memoryview(one)) for one in part] for part in found[name]
+            )
             rows, signals = map(_flat, rows), map(_flat, signals)
             products = [*zip(rows, self._windows[name], signals, strict=True)]
             tensors.append(Factors(name, survivors, products, gradients))
