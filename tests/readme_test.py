@@ -57,6 +57,15 @@ def test_the_layers_of_the_docs_have_the_rules_they_show():
     np.testing.assert_allclose([scores[n].sum() for n in ("scale/scale", "b/kernel")], total)
 
 
+def test_the_scorer_of_the_docs_scores():
+    text = (ROOT / "docs" / "models.md").read_text(encoding="utf-8")
+    names = {}
+    exec(compile(_blocks("python", text)[-2], "models.md", "exec"), names)
+    model = keras.Sequential([keras.Input((6,)), *map(keras.layers.Dense, (8, 3))])
+    masks = tf_synflow.compute_masks(model, 4, scorer=names["Relative"]())
+    assert masks.kept == 18 and masks.info["scorer"] == {"name": "relative"}
+
+
 def test_commands_name_files_and_tools_that_are_here():
     words = [word for block in _blocks("sh") for word in shlex.split(block)]
     recipes = {word.split("=")[1] for word in words if word.startswith("--flagfile=configs/")}

@@ -166,3 +166,10 @@ def test_weights_of_other_masks_are_refused(tmp_path):
         masks = {**some_masks(other), "d0/bias": np.ones(12, bool)}
         inject.inject(other, Masks(masks)).load_weights(tmp_path / "two.weights.h5")
     assert masked_and_not_zero(one, tf_synflow.masks_of(one)) == 0
+
+
+def test_a_saved_model_for_serving_is_no_model_that_trains(tmp_path):
+    pruned = tf_synflow.apply_masks(mlp(keras), some_masks(mlp(keras)))
+    pruned.export(tmp_path / "served", verbose=False)
+    with pytest.raises(errors.ModelError, match="for serving.*model.save"):
+        tf_synflow.load_model(tmp_path / "served")

@@ -206,3 +206,54 @@ def test_nothing_prunable():
     without = tf_keras.Sequential([tf_keras.Input((4,)), tf_keras.layers.ReLU()])
     with pytest.raises(errors.NoPrunableWeightsError, match="none"):
         tf_synflow.prune_at_init(without, 2)
+
+
+class Given(scores.Scorer):
+    """A scorer of one's own, which gives what it was made with."""
+
+    name, single_shot = "given", True
+
+    def __init__(self, make):
+        self._make = make
+
+    def bind(self, network):
+        return self._make
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (dict, "received dict from it; expected Scores"),
+        (lambda masks: None, "received NoneType from it"),
+        (
+            lambda masks: tf_synflow.Scores({n: np.ones(m.size) for n, m in masks.items()}),
+            r"'d0/kernel': received \(192,\); expected \(16, 12\)",
+        ),
+        (
+            lambda masks: tf_synflow.Scores({"d0/kernel": np.ones((16, 12))}),
+            r"'d1/kernel': received none; expected \(12, 8\)",
+        ),
+        (
+            lambda masks: tf_synflow.Scores(
+                {n: np.ones(m.shape) for n, m in masks.items()} | {"x": np.ones(3)}
+            ),
+            r"'x': received \(3,\); expected none",
+        ),
+    ],
+)
+def test_what_a_scorer_of_ones_own_gives_is_checked(make, message):
+    model = mlp(tf_keras)
+    before = state(model)
+    for call in (tf_synflow.score, tf_synflow.compute_masks, tf_synflow.prune_at_init):
+        with pytest.raises(errors.ScoreError, match=message):
+            call(model, scorer=Given(make))
+    assert state(model) == before
+
+
+def test_a_scorer_of_ones_own_chooses():
+    def make(masks):
+        return tf_synflow.Scores({n: np.arange(m.size).reshape(m.shape) for n, m in masks.items()})
+
+    masks = tf_synflow.compute_masks(mlp(tf_keras), 4, scorer=Given(make), scope="layer")
+    for mask in masks.values():
+        assert mask.ravel()[-int(mask.sum()) :].all()

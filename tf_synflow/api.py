@@ -159,7 +159,7 @@ def score(
         given = masks if isinstance(masks, Masks) else Masks(masks)
         given.check_fits(network.prunable_shapes)
         full.update(given)
-    return scores.get(scorer, seed).bind(network)(full).check(full)
+    return scores.as_scores(scores.get(scorer, seed).bind(network)(full)).check(full)
 
 
 def compute_masks(

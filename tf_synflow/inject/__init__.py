@@ -144,7 +144,7 @@ def load_model(path: Any, **kwargs: Any) -> Any:
             "folder."
         )
     try:
-        return _loaded(path, kwargs)
+        model = _loaded(path, kwargs)
     except errors.TfSynflowError:
         raise
     except Exception as error:  # Keras raises whatever its reading trips over
@@ -152,8 +152,15 @@ def load_model(path: Any, **kwargs: Any) -> Any:
             f"{str(path)!r} could not be read as a model ({type(error).__name__}: "
             f"{errors.first_line(error)}); expected a .keras or .h5 file or a SavedModel folder, "
             "with all custom layers registered. It may be truncated, something else, or a "
-            "quantization-aware model in .keras, which tf_keras cannot read: save that as .h5."
+            "quantization-aware model in .keras, which tf_keras cannot read: save that as .h5. "
+            "Of an .h5 of Keras 3 try compile=False, or save .keras: it holds more kinds of layers."
         ) from error
+    if compat.keras_of(model) is None:
+        raise errors.ModelError(
+            f"{str(path)!r}: received a SavedModel for serving, as export() of Keras 3 writes it; "
+            "expected a model that can be trained. Save it by model.save('model.keras')."
+        )
+    return model
 
 
 def _loaded(path: str | os.PathLike, arguments: dict[str, Any]) -> Any:

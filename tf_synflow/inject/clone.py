@@ -87,7 +87,12 @@ def is_replayable(layer: Any) -> bool:
     if issubclass(cls, module.Sequential):
         return cls.__init__ is module.Sequential.__init__
     # Keras describes a graph only for a class with the constructor (inputs, outputs, name).
-    return cls.get_config.__module__.startswith("keras.") and "input_layers" in layer.get_config()
+    if not cls.get_config.__module__.startswith("keras."):
+        return False
+    try:
+        return "input_layers" in layer.get_config()
+    except NotImplementedError:  # a layer in it without get_config, which `remake` says
+        return False
 
 
 def _replay(model: Any, clone: Callable[[Any], Any]) -> Any:
@@ -131,6 +136,11 @@ def remake(layer: Any) -> Any:
             "Implement get_config so that it returns every argument of the constructor, in "
             "addition to super().get_config()."
         ) from error
+    if compat.is_tf_keras(layer):
+        # Before it is built: a configuration may leave out the names that Keras numbers.
+        for source, target in zip(layer._flatten_layers(), made._flatten_layers(), strict=False):
+            if type(target) is type(source):
+                target._name = source.name
     known = {id(variable) for variable in getattr(layer, "weights", ())}
     if any(id(variable) in known for variable in getattr(made, "weights", ())):
         raise errors.ModelError(

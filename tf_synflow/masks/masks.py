@@ -38,7 +38,10 @@ class Masks(Mapping[str, np.ndarray]):
                 "0/1 array. A mask file is read by Masks.load(path)."
             )
         if not arrays:
-            raise errors.MaskError("masks: received none; expected at least one array.")
+            raise errors.MaskError(
+                "masks: received none; expected at least one array. A model that was not pruned, "
+                "or was stripped, has none."
+            )
         self._arrays = {name: _as_mask(name, array) for name, array in arrays.items()}
         self.info = dict(info or {})
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from tf_synflow import errors
 from tf_synflow.flow.network import Network
-from tf_synflow.scores import Scores
+from tf_synflow.scores import Scores, as_scores
 from tf_synflow.scores.factors import Factors
 
 _MORE_ROUNDS = (
@@ -28,7 +28,7 @@ def checked(scores: Scores, masks: dict[str, np.ndarray], network: Network) -> S
       LayerCollapseError: what the masks leave lets nothing through.
     """
     try:
-        scores.check(masks)
+        as_scores(scores).check(masks)
         flows = any(array.any() for array in scores.values())
     except errors.ScoreError:
         if not all(mask.all() for mask in masks.values()):  # else no mask has stopped the flow

@@ -3,7 +3,7 @@
 from tf_synflow import errors, quantities
 from tf_synflow.scores.magnitude import Magnitude
 from tf_synflow.scores.random import Random
-from tf_synflow.scores.scorer import Scorer, Scores
+from tf_synflow.scores.scorer import Scorer, Scores, as_scores
 from tf_synflow.scores.synflow import SynFlow
 
 REGISTRY: dict[str, type[Scorer]] = {
@@ -35,8 +35,8 @@ def get(scorer: str | Scorer, seed: int | None = None) -> Scorer:
             )
         return scorer
     if not isinstance(scorer, str) or scorer not in REGISTRY:
-        raise errors.UnknownNameError("scorer", scorer, REGISTRY)
+        raise errors.UnknownNameError("scorer", scorer, [*REGISTRY, "a Scorer instance"])
     return Random(seed) if scorer == "random" else REGISTRY[scorer]()
 
 
-__all__ = ["REGISTRY", "Magnitude", "Random", "Scorer", "Scores", "SynFlow", "get"]
+__all__ = ["REGISTRY", "Magnitude", "Random", "Scorer", "Scores", "SynFlow", "as_scores", "get"]

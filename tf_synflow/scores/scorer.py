@@ -52,14 +52,25 @@ class Scores(Mapping[str, np.ndarray]):
         """Returns itself, once every score is finite and no whole unmasked tensor scores zero.
 
         Raises:
-          ScoreError: names the first weight whose scores cannot be ranked.
+          ScoreError: names the first weight whose scores cannot be ranked, or that has none.
         """
+        received, expected = (
+            {name: np.shape(array) for name, array in own.items()} for own in (self._arrays, masks)
+        )
+        if received != expected:
+            differ = [n for n in {**expected, **received} if received.get(n) != expected.get(n)]
+            raise errors.ScoreError(
+                f"scores of {differ[0]!r}: received {received.get(differ[0], 'none')}; expected "
+                f"{expected.get(differ[0], 'none')}. A scorer gives an array of its shape for each "
+                "weight that it is given a mask of, and no other."
+            )
         for name, array in self._arrays.items():
             broken = array.size - np.count_nonzero(np.isfinite(array))
             if broken:
                 raise errors.ScoreError(
                     f"scores of {name!r}: received {broken} of {array.size} NaN or infinite; "
-                    "expected finite ones. Score in float64: scorer=SynFlow(dtype='float64')."
+                    "expected finite ones. SynFlow scores in float64: "
+                    "scorer=SynFlow(dtype='float64')."
                 )
             if not (array.any() or weights.is_additive(name)) and masks[name].all():
                 raise errors.ScoreError(
@@ -86,6 +97,20 @@ class Scores(Mapping[str, np.ndarray]):
             np.log2(largest) + exponent < limits.maxexp - 1
             and np.log2(smallest) + exponent > limits.minexp + 1
         )
+
+
+def as_scores(found: object) -> Scores:
+    """What a scorer gave.
+
+    Raises:
+      ScoreError: it is no `Scores`.
+    """
+    if isinstance(found, Scores):
+        return found
+    raise errors.ScoreError(
+        f"scorer: received {type(found).__name__} from it; expected Scores, which "
+        "tf_synflow.Scores makes of arrays by name: return Scores(arrays)."
+    )
 
 
 class Scorer(abc.ABC):
