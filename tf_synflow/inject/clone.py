@@ -140,7 +140,7 @@ def remake(layer: Any) -> Any:
         # Before it is built: a configuration may leave out the names that Keras numbers.
         for source, target in zip(layer._flatten_layers(), made._flatten_layers(), strict=False):
             if type(target) is type(source):
-                target._name = source.name
+                rename(target, source.name)
     known = {id(variable) for variable in getattr(layer, "weights", ())}
     if any(id(variable) in known for variable in getattr(made, "weights", ())):
         raise errors.ModelError(
@@ -184,6 +184,6 @@ def copy_state(original: Any, copied: Any, values: Sequence[np.ndarray] | None =
 
 
 def rename(layer: Any, name: str) -> None:
-    """Gives a Keras 3 layer a name; weights are known by it."""
+    """Gives a layer a name, in tf_keras before it is built; weights are known by it."""
     if layer.name != name:
-        layer.name = name
+        setattr(layer, "_name" if compat.is_tf_keras(layer) else "name", name)

@@ -199,7 +199,7 @@ def _outer(inputs: np.ndarray, signals: np.ndarray, out: np.ndarray) -> None:
 
 
 def _scaled(array: np.ndarray, exponent: int) -> np.ndarray:
-    scaled = np.empty(array.shape, np.float32)
+    scaled = np.empty(array.shape, np.float32)  # into which it is cast block by block
     return np.multiply(array, np.ldexp(1.0, exponent), out=scaled, casting="same_kind")
 
 
